@@ -1,0 +1,1 @@
+"""PyTorch model definitions, and the trained artifacts that ship (zoo)."""

@@ -1,0 +1,1 @@
+"""The live feed, the local exchange and the prediction service: never torch."""
