@@ -1,0 +1,92 @@
+"""Bybit's v5 public stream as a subscriber sees it: addresses, topics, and the text of its requests.
+
+Source: Bybit API documentation v5, "Connect" and "Orderbook" (websocket stream), "Get Instruments Info" (REST).
+"""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+from urllib.parse import urlsplit
+
+import msgspec
+
+from lob.errors import InputError
+
+Category = Literal["linear", "spot", "inverse"]
+CATEGORIES: tuple[str, ...] = get_args(Category)
+DEPTHS = (1, 50, 200, 500, 1000)
+
+# A heartbeat every 20 s, as the documentation advises: an idle connection is cut.
+PING_FRAME = '{"op":"ping"}'
+
+
+def public_stream_url(category: str) -> str:
+    """The address of Bybit's main-net public stream of `category`."""
+    if category not in CATEGORIES:
+        raise InputError(f"category: {category!r} came, {', '.join(CATEGORIES)} are allowed")
+    return f"wss://stream.bybit.com/v5/public/{category}"
+
+
+def category_of(url: str) -> str | None:
+    """The category in a stream address's path (`.../v5/public/<category>`); None where it names none."""
+    last = urlsplit(url).path.rstrip("/").rpartition("/")[2]
+    return last if last in CATEGORIES else None
+
+
+def check_stream_url(url: str) -> str:
+    """`url` itself, if it is a websocket address; raises InputError."""
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("ws", "wss") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise InputError(f"url: {url!r} came, ws://HOST[:PORT]/PATH or wss://HOST[:PORT]/PATH is allowed")
+    return url
+
+
+def rest_base_url(stream_url: str) -> str:
+    """The HTTP address that serves the instruments of a stream.
+
+    Bybit keeps streams and REST on two hosts (`stream.bybit.com` and `api.bybit.com`, likewise
+    `stream-testnet`); any other host, such as the local exchange, answers both on its own port.
+    """
+    parts = urlsplit(check_stream_url(stream_url))
+    host = parts.netloc
+    label, dot, domain = host.partition(".")
+    if dot and domain.startswith("bybit") and label.startswith("stream"):
+        host = "api" + label.removeprefix("stream") + "." + domain
+    return f"{'https' if parts.scheme == 'wss' else 'http'}://{host}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BookTopic:
+    """The order-book topic of one symbol at one depth."""
+
+    symbol: str
+    depth: int
+
+    def __post_init__(self) -> None:
+        if not self.symbol.isascii() or not self.symbol.replace("-", "").isalnum() or len(self.symbol) > 40:
+            raise InputError(f"symbol: {self.symbol!r} came, up to 40 letters, digits and '-' are allowed")
+        if self.depth not in DEPTHS:
+            raise InputError(f"depth: {self.depth} came, {', '.join(map(str, DEPTHS))} are allowed")
+
+    @property
+    def name(self) -> str:
+        """The topic as the exchange spells it."""
+        return f"orderbook.{self.depth}.{self.symbol}"
+
+
+def request_frame(operation: Literal["subscribe", "unsubscribe"], topic: BookTopic, request_id: str) -> str:
+    """The text frame that subscribes to `topic` or leaves it."""
+    request = {"op": operation, "req_id": request_id, "args": [topic.name]}
+    return msgspec.json.encode(request).decode()
+
+
+def is_pushed(frame: bytes) -> bool:
+    """True for a frame that starts as the exchange's pushes do, so that it cannot be the reply to a request.
+
+    A push whose fields came in another order is taken for a reply, and then read and found to be none: the
+    shortcut saves a second decoding of every book message and decides nothing else.
+    """
+    return frame.startswith(b'{"topic"')
