@@ -1,0 +1,223 @@
+"""A trained artifact on disk: a directory of `manifest.json`, `CARD.md`, `step.onnx` and/or `window.onnx`.
+
+Loading verifies the manifest, its schema against `lob.schema`, and the checksum of every graph; opening a
+graph (`inference.engines.ort_session`) then holds its inputs, outputs and metadata against the same manifest.
+Writing goes through a sibling directory that is loaded and opened before it takes the artifact's place.
+"""
+
+import hashlib
+import os
+import secrets
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from inference.directory_swap import put_directory
+from inference.engines.ort_session import open_graph
+from inference.graph_interface import graph_metadata
+from inference.manifest import (
+    CLASSES,
+    FORMAT_VERSION,
+    Architecture,
+    GraphFile,
+    GraphKind,
+    Manifest,
+    Precision,
+    SchemaReference,
+    StateTensor,
+    TrainingData,
+    TrainingFile,
+    encode_manifest,
+    parse_manifest,
+    validate_manifest,
+)
+from lob.errors import ArtifactError, InputError
+from lob.schema import Schema, schema_named
+
+__all__ = [
+    "CLASSES",
+    "FORMAT_VERSION",
+    "Architecture",
+    "Artifact",
+    "GraphFile",
+    "GraphKind",
+    "Manifest",
+    "SchemaReference",
+    "StateTensor",
+    "TrainingData",
+    "TrainingFile",
+    "graph_metadata",
+    "load_artifact",
+    "write_artifact",
+]
+
+MANIFEST_FILE = "manifest.json"
+CARD_FILE = "CARD.md"
+MAXIMUM_MANIFEST_BYTES = 1 << 20
+MAXIMUM_GRAPH_BYTES = 1 << 28
+
+
+@dataclass(frozen=True, kw_only=True)
+class Artifact:
+    """A verified artifact: its manifest, its schema, and where its graphs are (None where it has none)."""
+
+    manifest: Manifest
+    schema: Schema
+    directory: Path
+    step_path: Path | None
+    window_path: Path | None
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return self.manifest.name
+
+    def card(self) -> str:
+        """The text of CARD.md; empty where there is none."""
+        path = self.directory / CARD_FILE
+        return path.read_text("utf-8") if path.is_file() else ""
+
+
+def load_artifact(directory: Path) -> Artifact:
+    """The artifact in `directory`, verified; raises ArtifactError naming what does not fit."""
+    if not directory.is_dir():
+        raise ArtifactError(
+            f"{directory}: not a directory; an artifact is a directory with a {MANIFEST_FILE}"
+        )
+    path = directory / MANIFEST_FILE
+    manifest = parse_manifest(_read_bounded(path, MAXIMUM_MANIFEST_BYTES), str(path))
+    schema = _schema(manifest, str(path))
+    if not manifest.graphs:
+        raise ArtifactError(f"{path}: graphs: none came, step, window or both are allowed")
+    needed: GraphKind = "step" if manifest.context == "stream" else "window"
+    if needed not in manifest.graphs:
+        raise ArtifactError(
+            f"{path}: graphs: {sorted(manifest.graphs)} came, "
+            f"a model with context {manifest.context!r} needs {needed!r}"
+        )
+    paths = {kind: _verified_graph(directory, kind, graph) for kind, graph in manifest.graphs.items()}
+    return Artifact(
+        manifest=manifest,
+        schema=schema,
+        directory=directory,
+        step_path=paths.get("step"),
+        window_path=paths.get("window"),
+    )
+
+
+def write_artifact(
+    directory: Path,
+    manifest: Manifest,
+    graphs: Mapping[GraphKind, bytes],
+    *,
+    card: str,
+    precisions: Mapping[GraphKind, Precision] | None = None,
+    replace: bool = False,
+) -> Artifact:
+    """Write an artifact to `directory` and answer it as loaded back; it appears at once and whole, or not.
+
+    `manifest.graphs` is filled in from `graphs` (ONNX bytes that carry `graph_metadata(manifest, kind)`),
+    with `precisions` (float32 where not named). Raises ArtifactError where the whole would not load or a
+    graph would not open, and where `directory` exists and `replace` is not set.
+    """
+    if directory.exists() and not replace:
+        raise ArtifactError(f"{directory}: exists already; replacing it has to be asked for")
+    if directory.exists() and not (directory / MANIFEST_FILE).is_file():
+        raise ArtifactError(f"{directory}: exists and is no artifact; only an artifact may be replaced")
+    precisions = precisions or {}
+    filled = msgspec.structs.replace(
+        manifest,
+        graphs={
+            kind: GraphFile(
+                file=f"{kind}.onnx",
+                sha256=hashlib.sha256(graphs[kind]).hexdigest(),
+                precision=precisions.get(kind, "float32"),
+            )
+            for kind in sorted(graphs)
+        },
+    )
+    filled = validate_manifest(filled, str(directory / MANIFEST_FILE))
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    beside = directory.parent / f".{directory.name}.{secrets.token_hex(4)}"
+    beside.mkdir()
+    try:
+        for kind, graph in graphs.items():
+            _write_through(beside / f"{kind}.onnx", graph)
+        _write_through(beside / CARD_FILE, card.encode())
+        _write_through(beside / MANIFEST_FILE, encode_manifest(filled))
+        verify_artifact(load_artifact(beside))
+        put_directory(beside, directory)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    return load_artifact(directory)
+
+
+def verify_artifact(artifact: Artifact) -> dict[GraphKind, int]:
+    """Open every graph of `artifact` and answer its node count; raises ArtifactError on a misfit."""
+    features = artifact.schema.feature_count
+    return {
+        kind: open_graph(artifact.directory, kind, artifact.manifest, features).nodes
+        for kind in artifact.manifest.graphs
+    }
+
+
+def _schema(manifest: Manifest, source: str) -> Schema:
+    """The program's schema of that name, if it is the one the model was trained on."""
+    try:
+        schema = schema_named(manifest.schema.name)
+    except InputError as error:
+        raise ArtifactError(f"{source}: schema.name: {error}") from error
+    for field, came, allowed in (
+        ("version", manifest.schema.version, schema.version),
+        ("hash", manifest.schema.hash, schema.hash),
+    ):
+        if came != allowed:
+            raise ArtifactError(
+                f"{source}: schema.{field}: {came!r} came, this program's {schema.name} has {allowed!r}; "
+                "the model was trained on other features"
+            )
+    return schema
+
+
+def _verified_graph(directory: Path, kind: GraphKind, graph: GraphFile) -> Path:
+    """The path of a graph inside `directory`, of allowed size, its checksum held against the manifest's."""
+    path = directory / graph.file
+    if not path.is_file():
+        raise ArtifactError(f"{path}: graphs.{kind}.file: no such file")
+    if not path.resolve().is_relative_to(directory.resolve()):
+        raise ArtifactError(f"{path}: graphs.{kind}.file: leads outside the artifact, to {path.resolve()}")
+    size = path.stat().st_size
+    if size > MAXIMUM_GRAPH_BYTES:
+        raise ArtifactError(
+            f"{path}: graphs.{kind}.file: {size} bytes came, at most {MAXIMUM_GRAPH_BYTES} are allowed"
+        )
+    with path.open("rb") as file:
+        came = hashlib.file_digest(file, "sha256").hexdigest()
+    if came != graph.sha256:
+        raise ArtifactError(
+            f"{path}: graphs.{kind}.sha256: the file has {came}, the manifest allows {graph.sha256}; "
+            "the graph was altered or belongs to another manifest"
+        )
+    return path
+
+
+def _read_bounded(path: Path, maximum_bytes: int) -> bytes:
+    try:
+        with path.open("rb") as file:
+            content = file.read(maximum_bytes + 1)
+    except OSError as error:
+        raise ArtifactError(f"{path}: cannot be read: {error.strerror}") from error
+    if len(content) > maximum_bytes:
+        raise ArtifactError(f"{path}: more than {maximum_bytes} bytes came, at most that many are allowed")
+    return content
+
+
+def _write_through(path: Path, content: bytes) -> None:
+    """Write a file and wait until the disk has it, so that the rename never publishes an empty one."""
+    with path.open("xb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())

@@ -1,0 +1,1 @@
+"""The commands this folder gives to the console."""

@@ -1,0 +1,1 @@
+"""The engines that turn feature rows into logits, behind one small interface."""
