@@ -1,0 +1,77 @@
+"""The messages a venue sends, in one vocabulary for all venues.
+
+A decoder answers one of these for any frame whatever; it never raises. Book levels stay the venue's JSON text
+here: they become ticks and sizes inside the one jitted call that also applies them to the book.
+"""
+
+from typing import TypeAlias
+
+from msgspec import Struct
+
+
+class BookUpdate(Struct, gc=False):
+    """A snapshot of the book or a change to it, levels still as the JSON text `[["price","size"],...]`.
+
+    `first_update_id` to `update_id` is the range of changes it holds; `previous_update_id` is the update before
+    it where the venue says so, else -1. `continues` marks a full replacement inside a running stream (Bybit's
+    one-level topic sends nothing else): it overwrites the book and is no break. `depth` is the topic's number
+    of levels, 0 where the venue names none; `symbol` is empty where the message names none.
+    """
+
+    symbol: str
+    is_snapshot: bool
+    first_update_id: int
+    update_id: int
+    previous_update_id: int
+    sequence: int
+    exchange_ms: int
+    gateway_ms: int
+    bids: bytes
+    asks: bytes
+    depth: int = 0
+    continues: bool = False
+
+
+class Acknowledgement(Struct, gc=False):
+    """The venue's answer to a subscribe or unsubscribe request."""
+
+    operation: str
+    success: bool
+    message: str
+    request_id: str
+    connection_id: str
+
+
+class Pong(Struct, gc=False):
+    """The venue's answer to a ping."""
+
+    request_id: str
+    connection_id: str
+
+
+class VenueError(Struct, gc=False):
+    """The venue refused something that was no subscription."""
+
+    message: str
+
+
+class Trade(Struct, gc=False):
+    """One or more trades happened; `topic` is the stream that said so."""
+
+    topic: str
+
+
+class Other(Struct, gc=False):
+    """A well-formed message that the order book has no use for."""
+
+    topic: str
+
+
+class Malformed(Struct, gc=False):
+    """A frame that is not what the venue documents; `is_json` tells a wrong shape from no JSON at all."""
+
+    reason: str
+    is_json: bool
+
+
+Message: TypeAlias = BookUpdate | Acknowledgement | Pong | VenueError | Trade | Other | Malformed
