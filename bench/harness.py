@@ -1,0 +1,162 @@
+"""The measuring core: every subject's calls are timed one by one, in blocks that take turns.
+
+Method, the same for every subject:
+
+- One sample is one call between two readings of `time.perf_counter_ns`. The cost of the two readings is
+  measured in the same run, in blocks of its own, and reported beside the figures; it is not subtracted.
+- Subjects take turns in blocks of a few dozen calls, so that a noisy spell of the machine falls on all of
+  them and the ratio of two subjects means something. Each block starts with some untimed calls, since the
+  first calls after another subject's block meet that subject's caches.
+- The garbage collector is emptied, frozen and switched off while a run lasts.
+- Every sample is kept; percentiles come from the samples themselves (`bench.samples`), not from buckets.
+"""
+
+import gc
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from time import perf_counter_ns
+from typing import Protocol, TypeVar
+
+import numpy as np
+
+from bench.samples import Samples
+from lob.errors import InputError
+
+Argument = TypeVar("Argument")
+
+
+class Subject(Protocol):
+    """Something whose calls can be timed; it draws its own input and restores its own state."""
+
+    @property
+    def name(self) -> str:
+        """What is timed: a stage, an engine, a peer."""
+
+    @property
+    def model(self) -> str:
+        """The model it is timed with, or the size of its input."""
+
+    @property
+    def precision(self) -> str:
+        """The number format of its arithmetic; `none` where it does none."""
+
+    @property
+    def method(self) -> str:
+        """One line: what lies between the two readings of the clock."""
+
+    def measure(self, durations_ns: Samples) -> None:
+        """Make and time as many calls as `durations_ns` (N,) int64 has room for.
+
+        Input is prepared and state restored outside the timed part.
+        """
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """How many calls are timed and how subjects take turns."""
+
+    count: int = 10_000
+    """Timed calls of each subject."""
+    warmup: int = 500
+    """Untimed calls of each subject before the first timed one."""
+    block: int = 64
+    """Timed calls of one subject before the next one's turn."""
+    lead_in: int = 8
+    """Untimed calls at the start of each block."""
+
+    def __post_init__(self) -> None:
+        for field, least in (("count", 1), ("warmup", 0), ("block", 1), ("lead_in", 0)):
+            if getattr(self, field) < least:
+                raise InputError(f"{field} is {getattr(self, field)}; at least {least} is needed")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """The samples of one subject in one run."""
+
+    subject: Subject
+    durations_ns: Samples  # (count,) int64, in the order of the calls
+
+
+class ClockReading:
+    """The subject that does nothing: what two readings of the clock cost."""
+
+    name = "clock"
+    model = ""
+    precision = "none"
+    method = "nothing between two readings"
+
+    def measure(self, durations_ns: Samples) -> None:
+        """Time as many empty spans as `durations_ns` (N,) has room for."""
+        clock = perf_counter_ns
+        for index in range(len(durations_ns)):
+            start = clock()
+            durations_ns[index] = clock() - start
+
+
+def time_calls(
+    call: Callable[[Argument], object], arguments: Sequence[Argument], durations_ns: Samples
+) -> list[object]:
+    """Time `call` on each of `arguments` in turn, once each.
+
+    Writes the durations to the first len(arguments) of `durations_ns` (N,) int64, N >= len(arguments);
+    returns what the calls returned.
+    """
+    clock = perf_counter_ns
+    answers: list[object] = []
+    for index, argument in enumerate(arguments):
+        start = clock()
+        answer = call(argument)
+        durations_ns[index] = clock() - start
+        answers.append(answer)
+    return answers
+
+
+def run_interleaved(
+    subjects: Sequence[Subject], plan: Plan, on_progress: Callable[[int, int], None] | None = None
+) -> list[Measured]:
+    """Warm every subject, then time all of them in turns; one result a subject, in their order.
+
+    `on_progress(blocks done, blocks in all)` is called between blocks, outside every timed part.
+    """
+    measured = [
+        Measured(subject=subject, durations_ns=np.zeros(plan.count, dtype=np.int64)) for subject in subjects
+    ]
+    rounds = list(_spans(plan.count, plan.block))
+    done, total = 0, len(subjects) * (len(rounds) + 1)
+    lead_in = np.zeros(plan.lead_in, dtype=np.int64)
+    with _garbage_collector_off():
+        for subject in subjects:
+            subject.measure(np.zeros(plan.warmup, dtype=np.int64))
+            done += 1
+            if on_progress is not None:
+                on_progress(done, total)
+        for span in rounds:
+            for one in measured:
+                one.subject.measure(lead_in)
+                one.subject.measure(one.durations_ns[span])
+                done += 1
+                if on_progress is not None:
+                    on_progress(done, total)
+    return measured
+
+
+def _spans(count: int, block: int) -> Iterator[slice]:
+    for start in range(0, count, block):
+        yield slice(start, min(start + block, count))
+
+
+@contextmanager
+def _garbage_collector_off() -> Iterator[None]:
+    """Collect once, then keep the collector away from the run; put back what was there."""
+    was_enabled = gc.isenabled()
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+        if was_enabled:
+            gc.enable()
