@@ -4,8 +4,10 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import onnxruntime as ort
 
+from inference.engines.engine import Description
 from inference.graph_interface import (
     check_arguments,
     check_metadata,
@@ -25,7 +27,7 @@ class OpenedGraph:
     """A session that fits its manifest, with the node count of its file."""
 
     session: ort.InferenceSession
-    source: str
+    kind: GraphKind
     nodes: int
 
 
@@ -80,4 +82,26 @@ def open_graph(directory: Path, kind: GraphKind, manifest: Manifest, features: i
     check_arguments(source, "input", session.get_inputs(), graph_inputs(manifest, kind, features))
     check_arguments(source, "output", session.get_outputs(), graph_outputs(manifest, kind))
     check_metadata(source, session.get_modelmeta().custom_metadata_map, graph_metadata(manifest, kind))
-    return OpenedGraph(session=session, source=source, nodes=summary.nodes)
+    return OpenedGraph(session=session, kind=kind, nodes=summary.nodes)
+
+
+def describe_graph(engine: str, opened: OpenedGraph, manifest: Manifest) -> Description:
+    """What an engine that runs `opened` says about itself.
+
+    `context` is how this engine serves, `trained_context` how the model was trained and its accuracy
+    measured.
+    """
+    return {
+        "model": manifest.name,
+        "version": manifest.version,
+        "engine": engine,
+        "graph": opened.kind,
+        "precision": manifest.graphs[opened.kind].precision,
+        "context": "stream" if opened.kind == "step" else "window",
+        "trained_context": manifest.context,
+        "graph_nodes": opened.nodes,
+        "parameters": manifest.architecture.parameters,
+        "threads": 1,
+        "onnxruntime": ort.__version__,
+        "numpy": np.__version__,
+    }

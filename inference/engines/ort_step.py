@@ -1,0 +1,70 @@
+"""Engine `ort-step`: the step graph in onnxruntime, one row in, state carried from row to row.
+
+The state stands twice in memory. One prepared call reads the first copy and writes the second, the other the
+reverse, and the two take turns: nothing is copied but the row, nothing is allocated.
+"""
+
+import numpy as np
+
+from inference.artifact import Artifact
+from inference.engines.engine import Description, Logits, Row
+from inference.engines.ort_session import describe_graph, open_graph
+from inference.engines.prepared_run import prepared_run
+from inference.graph_interface import LOGITS, ROW, graph_inputs, graph_outputs
+
+
+class OrtStepEngine:
+    """The step graph and its state; answers from row number `warmup_rows` of a stream on."""
+
+    name = "ort-step"
+
+    def __init__(self, artifact: Artifact) -> None:
+        """Open the step graph of `artifact`; raises ArtifactError where it has none or it does not fit."""
+        manifest, feature_count = artifact.manifest, artifact.schema.feature_count
+        opened = open_graph(artifact.directory, "step", manifest, feature_count)
+        inputs = graph_inputs(manifest, "step", feature_count)
+        outputs = graph_outputs(manifest, "step")
+        row = np.zeros(inputs.pop(ROW), np.float32)  # (1, F)
+        logits = np.zeros(outputs.pop(LOGITS), np.float32)  # (1, H, C)
+        states = [
+            {tensor.name: np.zeros(tensor.shape, np.float32) for tensor in manifest.state} for _ in "ab"
+        ]
+        self._row = row[0]  # (F,)
+        self._logits: Logits = logits[0]  # (H, C)
+        self._states = states
+        self._runs = [
+            prepared_run(
+                opened.session,
+                {ROW: row, **{f"{name}_in": array for name, array in before.items()}},
+                {LOGITS: logits, **{f"{name}_out": array for name, array in after.items()}},
+            )
+            for before, after in ((states[0], states[1]), (states[1], states[0]))
+        ]
+        self._warmup_rows = manifest.warmup_rows
+        self._description = describe_graph(self.name, opened, manifest)
+        self._turn = 0
+        self._rows = 0
+
+    def push(self, row: Row) -> Logits | None:
+        """Take one step with `row` (F,); answer logits (H, C), overwritten by the next push, or None."""
+        self._row[:] = row
+        turn = self._turn
+        self._runs[turn]()
+        self._turn = 1 - turn
+        if self._rows < self._warmup_rows:
+            self._rows += 1
+            if self._rows < self._warmup_rows:
+                return None
+        return self._logits
+
+    def reset(self) -> None:
+        """State zero, as before the first row."""
+        for state in self._states:
+            for array in state.values():
+                array.fill(0.0)
+        self._turn = 0
+        self._rows = 0
+
+    def describe(self) -> Description:
+        """Model, engine, graph, precision, context, node count and versions."""
+        return self._description
