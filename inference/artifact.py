@@ -119,7 +119,7 @@ def write_artifact(
 ) -> Artifact:
     """Write an artifact to `directory` and answer it as loaded back; it appears at once and whole, or not.
 
-    `manifest.graphs` is filled in from `graphs` (ONNX bytes that carry `graph_metadata(manifest, kind)`),
+    `manifest.graphs` is filled in from `graphs` (ONNX bytes that carry `graph_metadata(manifest)`),
     with `precisions` (float32 where not named). Raises ArtifactError where the whole would not load or a
     graph would not open, and where `directory` exists and `replace` is not set.
     """

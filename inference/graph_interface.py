@@ -38,10 +38,9 @@ def graph_outputs(manifest: Manifest, kind: GraphKind) -> dict[str, tuple[int, .
     return {**logits, **{f"{tensor.name}_out": tensor.shape for tensor in manifest.state}}
 
 
-def graph_metadata(manifest: Manifest, kind: GraphKind) -> dict[str, str]:
-    """The metadata_props a graph must carry, so that a graph beside another model's manifest is refused."""
+def graph_metadata(manifest: Manifest) -> dict[str, str]:
+    """The metadata_props that both graphs must carry, so that a graph beside another model's manifest is refused."""
     return {
-        "mambalob.graph": kind,
         "mambalob.model": manifest.name,
         "mambalob.version": manifest.version,
         "mambalob.schema": manifest.schema.name,

@@ -81,7 +81,7 @@ def open_graph(directory: Path, kind: GraphKind, manifest: Manifest, features: i
         raise ArtifactError(f"{source}: onnxruntime {ort.__version__} refuses it: {error}") from error
     check_arguments(source, "input", session.get_inputs(), graph_inputs(manifest, kind, features))
     check_arguments(source, "output", session.get_outputs(), graph_outputs(manifest, kind))
-    check_metadata(source, session.get_modelmeta().custom_metadata_map, graph_metadata(manifest, kind))
+    check_metadata(source, session.get_modelmeta().custom_metadata_map, graph_metadata(manifest))
     return OpenedGraph(session=session, kind=kind, nodes=summary.nodes)
 
 

@@ -29,13 +29,14 @@ def choose_engine(name: str, artifact: Artifact) -> str:
     if graph not in artifact.manifest.graphs:
         allowed = [engine for engine, kind in _GRAPH.items() if kind in artifact.manifest.graphs]
         raise ArtifactError(
-            f"engine: {name!r} came, model {artifact.name} has no {graph} graph; allowed: {', '.join(allowed)}"
+            f"engine: {name!r} came, model {artifact.name} has no {graph} graph; "
+            f"allowed: {', '.join(allowed)}"
         )
     return name
 
 
 def create_engine(name: str, artifact: Artifact, ring: RingWindow) -> Engine:
-    """An engine for `artifact` on `ring`, before its first row; raises as `choose_engine`, and ArtifactError."""
+    """An engine for `artifact` on `ring`, before its first row; raises as `choose_engine` and the engines."""
     if choose_engine(name, artifact) == "ort-step":
         return OrtStepEngine(artifact)
     return OrtWindowEngine(artifact, ring)
