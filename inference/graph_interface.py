@@ -39,7 +39,7 @@ def graph_outputs(manifest: Manifest, kind: GraphKind) -> dict[str, tuple[int, .
 
 
 def graph_metadata(manifest: Manifest) -> dict[str, str]:
-    """The metadata_props that both graphs must carry, so that a graph beside another model's manifest is refused."""
+    """The metadata_props that both graphs must carry: a graph beside another model's manifest is refused."""
     return {
         "mambalob.model": manifest.name,
         "mambalob.version": manifest.version,
