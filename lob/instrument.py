@@ -49,7 +49,8 @@ class Instrument:
             if scaled % self.tick_mantissa == 0 and scaled < MAXIMUM_SCALED_PRICE:
                 return scaled // self.tick_mantissa
         raise InputError(
-            f"price: {price!r} is no multiple of the tick size {self.tick_size} of {self.symbol} below 2^53 units"
+            f"price: {price!r} is off the grid of {self.symbol}; "
+            f"allowed: a multiple of the tick size {self.tick_size}, below 2^53 units of its last decimal"
         )
 
     def price(self, ticks: int) -> float:

@@ -6,16 +6,16 @@ here: they become ticks and sizes inside the one jitted call that also applies t
 
 from typing import TypeAlias
 
-from msgspec import Struct
+from msgspec import Raw, Struct, ValidationError
 
 
 class BookUpdate(Struct, gc=False):
     """A snapshot of the book or a change to it, levels still as the JSON text `[["price","size"],...]`.
 
-    `first_update_id` to `update_id` is the range of changes it holds; `previous_update_id` is the update before
-    it where the venue says so, else -1. `continues` marks a full replacement inside a running stream (Bybit's
-    one-level topic sends nothing else): it overwrites the book and is no break. `depth` is the topic's number
-    of levels, 0 where the venue names none; `symbol` is empty where the message names none.
+    `first_update_id` to `update_id` is the range of changes it holds; `previous_update_id` is the update
+    before it where the venue says so, else -1. `continues` marks a full replacement inside a running stream
+    (Bybit's one-level topic sends nothing else): it overwrites the book and is no break. `depth` is the
+    topic's number of levels, 0 where the venue names none; `symbol` is empty where the message names none.
     """
 
     symbol: str
@@ -26,8 +26,8 @@ class BookUpdate(Struct, gc=False):
     sequence: int
     exchange_ms: int
     gateway_ms: int
-    bids: bytes
-    asks: bytes
+    bids: bytes | Raw
+    asks: bytes | Raw
     depth: int = 0
     continues: bool = False
 
@@ -72,6 +72,11 @@ class Malformed(Struct, gc=False):
 
     reason: str
     is_json: bool
+
+    @staticmethod
+    def from_error(error: Exception) -> "Malformed":
+        """What a decoder's refusal of a frame amounts to."""
+        return Malformed(str(error), isinstance(error, ValidationError))
 
 
 Message: TypeAlias = BookUpdate | Acknowledgement | Pong | VenueError | Trade | Other | Malformed

@@ -52,10 +52,10 @@ def _lob44_names() -> tuple[str, ...]:
 LOB44 = Schema(name="lob44", version=1, feature_names=_lob44_names())
 """Ten levels a side, interleaved from the touch outwards, then four numbers of the whole book.
 
-`bid_price_i` is (mid - price) / tick, `ask_price_i` (price - mid) / tick, sizes are log1p(size);
-`microprice` is (microprice - mid) / tick, `spread` is in ticks, `imbalance_1` is (qb - qa) / (qb + qa) and
-`ofi` the order-flow imbalance since the previous row (Cont, Kukanov and Stoikov 2014, summed over ten levels).
-A level the book does not have repeats the price of the deepest one it has, with size 0.
+`bid_price_i` is (mid - price) / tick, `ask_price_i` (price - mid) / tick, sizes are log1p(size); `microprice`
+is (microprice - mid) / tick, `spread` is in ticks, `imbalance_1` is (qb - qa) / (qb + qa) and `ofi` the
+order-flow imbalance since the previous row (Cont, Kukanov and Stoikov 2014, summed over ten levels). A level
+the book does not have repeats the price of the deepest one it has, with size 0.
 """
 
 FEATURE_COUNT = LOB44.feature_count

@@ -32,13 +32,15 @@ def sequence_verdict(
 ) -> int:
     """The `Verdict`, as an int, on a message, given the book's last update.
 
-    `usable` says that the book is in sequence, `joined` that a delta was applied since its snapshot. Levels are
-    absolute sizes, so a delta that overlaps what is already applied is sound; one that starts later is a gap.
+    `usable` says that the book is in sequence, `joined` that a delta was applied since its snapshot. Levels
+    are absolute sizes, so a delta that overlaps what is already applied is sound; one that starts later is a
+    gap.
 
-    Venues that count single changes and name the range (Binance spot `U`..`u`; Bybit, where both are `u`): the
-    next delta starts at last + 1. Venues that name the previous message (Binance futures `pu`): the next delta
-    names the last one; only the first after a snapshot is found by range, as its snapshot falls anywhere.
-    Sources: Bybit v5 "Orderbook"; Binance "How to manage a local order book correctly", spot and USD-M.
+    Venues that count single changes and name the range (Binance spot `U`..`u`; Bybit, where both are `u`):
+    the next delta starts at last + 1. Venues that name the previous message (Binance futures `pu`): the next
+    delta names the last one; only the first after a snapshot is found by range, as its snapshot falls
+    anywhere. Sources: Bybit v5 "Orderbook"; Binance "How to manage a local order book correctly", spot and
+    USD-M.
     """
     if is_snapshot:
         return Verdict.APPLY_SNAPSHOT.value

@@ -12,7 +12,8 @@ class RingWindow:
     """The last `length` rows of `feature_count` numbers, as a mirrored ring of 2L rows.
 
     The row of slot s stands at `storage[s]` and at `storage[s + L]`. Whoever writes a row writes both places
-    of `next_slot` and then calls `advance()`; `append(row)` does the whole of it. Rows never written are zero.
+    of `next_slot` and then calls `advance()`; `append(row)` does the whole of it. Rows never written are
+    zero.
     """
 
     def __init__(self, length: int, feature_count: int) -> None:
@@ -23,7 +24,9 @@ class RingWindow:
         self.feature_count = feature_count
         self.storage: Rows = np.zeros((2 * length, feature_count), np.float32)  # (2L, F)
         self._rows = [self.storage[slot] for slot in range(length)]  # L views (F,)
-        self._windows = [self.storage[slot + 1 : slot + 1 + length] for slot in range(length)]  # L views (L, F)
+        self._windows = [
+            self.storage[slot + 1 : slot + 1 + length] for slot in range(length)
+        ]  # L views (L, F)
         self.next_slot = 0
         self.position = length - 1
         self.count = 0

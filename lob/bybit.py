@@ -1,0 +1,113 @@
+"""Bybit v5 public stream: a frame's bytes to a message.
+
+Source: Bybit API documentation, v5, "WebSocket Stream: Connect" and "Public: Orderbook". `cts` is the
+matching engine's clock, `ts` the gateway's; `u` counts the book's updates and restarts at 1 with the service.
+"""
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta, Raw, Struct
+
+from lob.messages import Acknowledgement, BookUpdate, Malformed, Message, Other, Pong, Trade, VenueError
+
+DEPTHS = (1, 50, 200, 500, 1000)
+"""Levels a side of the order-book topics; 500 is the public archive's."""
+
+_DEPTH_NAMES = frozenset(map(str, DEPTHS))
+_REMEMBERED_TOPICS = 64
+
+Count = Annotated[int, Meta(ge=0, le=2**62)]
+
+
+class _BookData(Struct, gc=False):
+    s: str
+    b: Raw
+    a: Raw
+    u: Count
+    seq: Count = 0
+
+
+class _BookFrame(Struct, gc=False):
+    topic: str
+    type: str
+    ts: Count
+    data: _BookData
+    cts: Count = 0
+
+
+class _Frame(Struct, gc=False):
+    topic: str = ""
+    op: str = ""
+    success: bool | None = None
+    ret_msg: str = ""
+    req_id: str = ""
+    conn_id: str = ""
+
+
+class BybitDecoder:
+    """Decoder of one connection's frames."""
+
+    venue = "bybit"
+    snapshot_apart = False
+    """Snapshots come in the stream, before the changes to them."""
+
+    def __init__(self) -> None:
+        self._book = msgspec.json.Decoder(_BookFrame)
+        self._frame = msgspec.json.Decoder(_Frame)
+        self._topics: dict[str, tuple[int, str]] = {}
+
+    def decode(self, frame: bytes) -> Message:
+        """The message in `frame`, `Malformed` where there is none; never raises."""
+        if b'"orderbook.' not in frame:
+            return self._decode_other(frame)
+        try:
+            book = self._book.decode(frame)
+        except (ValueError, RecursionError) as error:
+            return Malformed.from_error(error)
+        data = book.data
+        depth, symbol = self._topics.get(book.topic) or self._read_topic(book.topic)
+        if depth == 0 or symbol != data.s or book.type not in {"snapshot", "delta"}:
+            return Malformed(f"topic {book.topic!r} with symbol {data.s!r} and type {book.type!r}", True)
+        update_id = data.u
+        return BookUpdate(
+            data.s,
+            book.type == "snapshot" or update_id == 1,
+            update_id,
+            update_id,
+            -1,
+            data.seq,
+            book.cts or book.ts,
+            book.ts,
+            data.b,
+            data.a,
+            depth,
+            depth == 1,
+        )
+
+    def _read_topic(self, topic: str) -> tuple[int, str]:
+        """(levels a side, symbol) of an order-book topic, remembered; (0, "") where it is no such topic."""
+        match topic.split("."):
+            case ["orderbook", depth, symbol] if depth in _DEPTH_NAMES and symbol:
+                known = (int(depth), symbol)
+            case _:
+                return 0, ""
+        if len(self._topics) < _REMEMBERED_TOPICS:
+            self._topics[topic] = known
+        return known
+
+    def _decode_other(self, frame: bytes) -> Message:
+        """A frame that is no order book's."""
+        try:
+            other = self._frame.decode(frame)
+        except (ValueError, RecursionError) as error:
+            return Malformed.from_error(error)
+        if other.topic:
+            return Trade(other.topic) if other.topic.startswith("publicTrade.") else Other(other.topic)
+        if other.op == "pong" or other.ret_msg == "pong":
+            return Pong(other.req_id, other.conn_id)
+        if other.op in {"subscribe", "unsubscribe"} and other.success is not None:
+            return Acknowledgement(other.op, other.success, other.ret_msg, other.req_id, other.conn_id)
+        if other.success is False:
+            return VenueError(other.ret_msg)
+        return Malformed("has neither a topic nor a known operation", True)
