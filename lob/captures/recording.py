@@ -1,0 +1,192 @@
+r"""Our own recording format: one zstandard-compressed file of JSON lines, a header object first.
+
+    {"format":"mambalob-recording","version":1,"venue":"bybit","instruments":[{"symbol":"BTCUSDT",
+     "tick_size":"0.10"}],"created_ns":1786191748636000000,"source":"wss://..."}
+    {"receive_ns":1786191748637000000,"frame":"{\"topic\":..."}
+
+A frame is kept verbatim as a JSON string, or base64 under `frame_base64` where its bytes are no UTF-8.
+Whatever has been flushed can be read back, also from a file whose writer was killed.
+"""
+
+import base64
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Literal
+
+import msgspec
+import zstandard
+
+from lob.captures.frames import CapturedFrame, InstrumentHint, excerpt
+from lob.errors import CaptureError, InputError
+
+FORMAT = "mambalob-recording"
+VERSION = 1
+PART_SUFFIX = ".part"
+"""What the name of a recording ends with until it is closed."""
+
+COMPRESSION_LEVEL = 3
+FLUSH_BYTES = 1 << 20
+"""Frames of this many bytes are flushed although their time is not up: it bounds what the writer holds."""
+
+
+class Header(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """The first line of a recording. `created_ns` is Unix time; `source` says where the frames come from."""
+
+    format: Literal["mambalob-recording"] = "mambalob-recording"
+    version: int = VERSION
+    venue: Literal["bybit", "binance"]
+    instruments: tuple[InstrumentHint, ...]
+    created_ns: int
+    source: str = ""
+
+
+class _Line(msgspec.Struct, gc=False, forbid_unknown_fields=True, omit_defaults=True):
+    receive_ns: int
+    frame: str | None = None
+    frame_base64: str | None = None
+
+
+_decode_line = msgspec.json.Decoder(_Line).decode
+_encode = msgspec.json.Encoder().encode
+
+
+class RecordingLines:
+    """The line format of a recording, header included."""
+
+    def __init__(self, first_lines: list[bytes]) -> None:
+        header = read_header(first_lines[0])
+        self.venue: str = header.venue
+        self.instruments = header.instruments
+        self.source = header.source
+        self._past_header = False
+
+    @staticmethod
+    def recognises(line: bytes) -> bool:
+        """Whether `line` is, or tries to be, a recording's header."""
+        return line.startswith(b"{") and f'"{FORMAT}"'.encode() in line[:200]
+
+    def frame(self, line: bytes) -> CapturedFrame | None:
+        """The frame of one line, None for the header; raises ValueError for a line of another shape."""
+        if not self._past_header:
+            self._past_header = True
+            return None
+        try:
+            entry = _decode_line(line)
+            if entry.frame is not None and entry.frame_base64 is None:
+                return CapturedFrame(entry.receive_ns, entry.frame.encode())
+            if entry.frame_base64 is not None and entry.frame is None:
+                return CapturedFrame(entry.receive_ns, base64.b64decode(entry.frame_base64, validate=True))
+        except (msgspec.DecodeError, ValueError, RecursionError) as error:
+            raise ValueError(
+                f"expected a recorded frame with its receive_ns, got {excerpt(line)} ({error})"
+            ) from error
+        raise ValueError(f"expected one of frame and frame_base64 beside receive_ns, got {excerpt(line)}")
+
+
+def read_header(line: bytes) -> Header:
+    """The header in a recording's first line; raises ValueError where it is none that this program reads."""
+    try:
+        header = msgspec.json.decode(line, type=Header)
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        raise ValueError(f"expected the header of a recording, got {excerpt(line)} ({error})") from error
+    if header.version != VERSION:
+        raise ValueError(f"expected a recording of format version {VERSION}, got version {header.version}")
+    return header
+
+
+class RecordingWriter:
+    """Writes one recording; usable as a context manager.
+
+    It writes to `<path>.part`, which `close` renames to `path`; after an exception inside the `with` block
+    the part file stays, complete up to there and readable. Frames reach the operating system once `flush_ns`
+    of data time have passed since the last flush (a caller whose feed can fall silent calls `flush` on a
+    timer as well), or sooner where they are large.
+    Raises InputError where `path` or its part file exists, CaptureError where the disk refuses.
+    """
+
+    def __init__(
+        self,
+        path: Path | str,
+        *,
+        venue: Literal["bybit", "binance"],
+        instruments: Sequence[InstrumentHint],
+        created_ns: int,
+        source: str = "",
+        flush_ns: int = 1_000_000_000,
+    ) -> None:
+        self.path = Path(path)
+        self.part_path = self.path.with_name(self.path.name + PART_SUFFIX)
+        self.frames = 0
+        """Number of frames written so far."""
+        self._flush_ns = flush_ns
+        self._flushed_at_ns: int | None = None
+        self._waiting_bytes = 0
+        compressor = zstandard.ZstdCompressor(level=COMPRESSION_LEVEL, write_checksum=True)
+        self._compressor = compressor.compressobj()
+        for taken in (self.path, self.part_path):
+            if taken.exists():
+                raise InputError(f"{taken} exists; a recording never overwrites a file, give another name")
+        try:
+            self._file: BinaryIO = self.part_path.open("xb")
+        except OSError as error:
+            raise CaptureError(f"{self.part_path}: cannot be created ({error.strerror})") from error
+        header = Header(venue=venue, instruments=tuple(instruments), created_ns=created_ns, source=source)
+        self._append(_encode(header))
+        self.flush()
+
+    def write(self, receive_ns: int, frame: bytes) -> None:
+        """Append one frame as it came at `receive_ns`, Unix time."""
+        try:
+            entry = _Line(receive_ns, frame=frame.decode())
+        except UnicodeDecodeError:
+            entry = _Line(receive_ns, frame_base64=base64.b64encode(frame).decode())
+        self._append(_encode(entry))
+        self.frames += 1
+        if self._flushed_at_ns is None:
+            self._flushed_at_ns = receive_ns
+        elapsed_ns = receive_ns - self._flushed_at_ns
+        if elapsed_ns >= self._flush_ns or elapsed_ns < 0 or self._waiting_bytes >= FLUSH_BYTES:
+            self.flush()
+            self._flushed_at_ns = receive_ns
+
+    def flush(self) -> None:
+        """Hand all that was written to the operating system, so that it survives a kill of this process."""
+        self._put(self._compressor.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK), flush=True)
+        self._waiting_bytes = 0
+
+    def close(self) -> None:
+        """Finish the file and give it its name; raises InputError where somebody took the name meanwhile."""
+        if self._file.closed:
+            return
+        self._finish()
+        if self.path.exists():
+            raise InputError(f"{self.path} appeared while recording; the recording stays at {self.part_path}")
+        self.part_path.rename(self.path)
+
+    def _append(self, line: bytes) -> None:
+        self._waiting_bytes += len(line)
+        self._put(self._compressor.compress(line + b"\n"))
+
+    def _put(self, compressed: bytes, *, flush: bool = False) -> None:
+        try:
+            self._file.write(compressed)
+            if flush:
+                self._file.flush()
+        except OSError as error:
+            raise CaptureError(f"{self.part_path}: cannot be written ({error.strerror})") from error
+
+    def _finish(self) -> None:
+        self._put(self._compressor.flush(zstandard.COMPRESSOBJ_FLUSH_FINISH), flush=True)
+        self._file.close()
+
+    def __enter__(self) -> "RecordingWriter":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.close()
+        elif not self._file.closed:
+            self._finish()
