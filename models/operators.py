@@ -1,0 +1,115 @@
+"""The operators of a block that have one ONNX node each: PyTorch when run, that node when exported.
+
+`torch.onnx` traces the one model there is. While it does, each function here puts down onnxruntime's fused
+operator (domain `com.microsoft`, version 1) instead of its own arithmetic; the parity gate of the export
+holds the two against each other.
+"""
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - PyTorch's own name for it
+from torch import Tensor
+
+DOMAIN_VERSION = 1
+
+
+def exporting() -> bool:
+    """Whether an ONNX graph is being traced rather than numbers computed."""
+    return torch.onnx.is_in_onnx_export()
+
+
+def rms_norm(x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
+    """x (..., D) over its root mean square, times weight (D,) (Zhang & Sennrich 2019, eq. 4)."""
+    if exporting():
+        return torch.onnx.ops.symbolic(
+            "RMSNormalization",
+            (x, weight),
+            attrs={"axis": -1, "epsilon": epsilon, "stash_type": 1},
+            dtype=x.dtype,
+            shape=x.shape,
+        )
+    return F.rms_norm(x, weight.shape, weight, epsilon)  # (..., D)
+
+
+def add_rms_norm(x: Tensor, residual: Tensor, weight: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
+    """(rms_norm(x + residual), x + residual): the seam of two residual blocks; all (B, T, D)."""
+    if exporting():
+        normed, _, _, total = torch.onnx.ops.symbolic_multi_out(
+            "com.microsoft::SkipSimplifiedLayerNormalization",
+            (x, residual, weight),
+            attrs={"epsilon": epsilon},
+            dtypes=(x.dtype,) * 4,
+            shapes=(x.shape, (*x.shape[:-1], 1), (*x.shape[:-1], 1), x.shape),
+            version=DOMAIN_VERSION,
+        )
+        return normed, total
+    total = x + residual  # (B, T, D)
+    return F.rms_norm(total, weight.shape, weight, epsilon), total
+
+
+def silu(x: Tensor) -> Tensor:
+    """x * sigmoid(x), any shape."""
+    if exporting():
+        return torch.onnx.ops.symbolic(
+            "com.microsoft::QuickGelu",
+            (x,),
+            attrs={"alpha": 1.0},
+            dtype=x.dtype,
+            shape=x.shape,
+            version=DOMAIN_VERSION,
+        )
+    return F.silu(x)
+
+
+def softplus(x: Tensor) -> Tensor:
+    """log(1 + exp(x)), any shape; PyTorch's own export adds the branch that its kernel takes above 20."""
+    if exporting():
+        return torch.onnx.ops.symbolic("Softplus", (x,), dtype=x.dtype, shape=x.shape)
+    return F.softplus(x)
+
+
+def causal_conv_silu(x: Tensor, weight: Tensor, bias: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Depthwise causal convolution, then SiLU; the state is the last K - 1 inputs.
+
+    x (B, T, E), weight (E, 1, K) with the newest tap last, bias (E,), state (B, K - 1, E), None for zeros
+    -> (y (B, T, E), state (B, K - 1, E)).
+    """
+    batch, rows, channels = x.shape
+    taps = weight.shape[-1]
+    if exporting():
+        y, next_state = torch.onnx.ops.symbolic_multi_out(
+            "com.microsoft::CausalConvWithState",
+            (x, weight, bias, state),
+            attrs={"activation": "silu", "channels_last": 1},
+            dtypes=(x.dtype, x.dtype),
+            shapes=(x.shape, (batch, taps - 1, channels)),
+            version=DOMAIN_VERSION,
+        )
+        return y, next_state
+    if state is None:
+        state = x.new_zeros(batch, taps - 1, channels)  # (B, K - 1, E)
+    padded = torch.cat((state, x), dim=1)  # (B, K - 1 + T, E)
+    y = bias + padded[:, :rows] * weight[:, 0, 0]  # (B, T, E)
+    for tap in range(1, taps):
+        y = torch.addcmul(y, padded[:, tap : tap + rows], weight[:, 0, tap])  # (B, T, E)
+    return F.silu(y), padded[:, rows:]  # (B, T, E), (B, K - 1, E)
+
+
+def linear_attention(
+    v: Tensor, log_decay: Tensor, k: Tensor, q: Tensor, state: Tensor | None, *, heads: int
+) -> tuple[Tensor, Tensor]:
+    """The exported node of a gated recurrence S_t = exp(g_t) S_{t-1} + k_t (x) v_t, y_t = q_t S_t.
+
+    v (B, T, heads * P), log_decay g (B, T, heads) or (B, T, heads * N), k and q (B, T, N) for all heads,
+    state (B, heads, N, P), None for zeros -> (y (B, T, heads * P), state (B, heads, N, P)). Only while
+    exporting; PyTorch's arithmetic for it is in `models.scan`.
+    """
+    batch, _, channels = v.shape
+    y, next_state = torch.onnx.ops.symbolic_multi_out(
+        "com.microsoft::LinearAttention",
+        (q, k, v, state, log_decay),
+        attrs={"update_rule": "gated", "q_num_heads": 1, "kv_num_heads": heads, "scale": 1.0},
+        dtypes=(v.dtype, v.dtype),
+        shapes=(v.shape, (batch, heads, k.shape[-1], channels // heads)),
+        version=DOMAIN_VERSION,
+    )
+    return y, next_state

@@ -1,0 +1,67 @@
+"""The SSD block of Mamba-2 (Dao & Gu 2024, section 7): one scalar decay a head.
+
+x  (B, T, E)  the block's signal           z   (B, T, E)  its gate
+k  (B, T, N)  the paper's B, writes        q   (B, T, N)  the paper's C, reads
+dt (B, T, H)  the time step of each head   A   (H,)       its decay rate, below 0
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from models.configurations import MambaLOBConfig
+from models.operators import causal_conv_silu, exporting, linear_attention, rms_norm, silu, softplus
+from models.projection import Projection
+from models.scan import ssd_chunked
+from models.time_step import initial_dt_bias
+from models.weight_decay import without_weight_decay
+
+EPSILON = 1e-5
+
+
+class SSDBlock(nn.Module):
+    """Normalised rows in, the residual stream's update out; the states of convolution and scan carried."""
+
+    head_of_channel: Tensor  # (H, E), 1 where the channel belongs to the head
+
+    def __init__(self, config: MambaLOBConfig) -> None:
+        super().__init__()
+        E, N, H = config.inner_width, config.state_size, config.heads
+        self.config = config
+        self.parts = [E, E + 2 * N, H]  # z; x, k and q, which the convolution sees; dt
+        self.in_proj = Projection(config.width, sum(self.parts))
+        bound = 1 / math.sqrt(config.conv_width)
+        self.conv_weight = nn.Parameter(torch.empty(E + 2 * N, 1, config.conv_width).uniform_(-bound, bound))
+        self.conv_bias = without_weight_decay(nn.Parameter(torch.empty(E + 2 * N).uniform_(-bound, bound)))
+        self.dt_bias = without_weight_decay(nn.Parameter(initial_dt_bias(H)))  # (H,)
+        self.A_log = without_weight_decay(nn.Parameter(torch.log(torch.empty(H).uniform_(1, 16))))  # (H,)
+        self.D = without_weight_decay(nn.Parameter(torch.ones(H)))  # (H,)
+        self.norm_weight = without_weight_decay(nn.Parameter(torch.ones(E)))  # (E,)
+        self.out_proj = Projection(E, config.width)
+        head_of_channel = torch.repeat_interleave(torch.eye(H), config.head_width, dim=1)
+        self.register_buffer("head_of_channel", head_of_channel, persistent=False)
+
+    def forward(
+        self, x: Tensor, conv_state: Tensor | None, scan_state: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, T, D), (B, K - 1, E + 2 N), (B, H, N, P) -> the update (B, T, D) and the two states."""
+        config = self.config
+        E, N, P = config.inner_width, config.state_size, config.head_width
+        z, xkq, dt = torch.split(self.in_proj(x), self.parts, dim=-1)
+        xkq, conv_state = causal_conv_silu(xkq, self.conv_weight, self.conv_bias, conv_state)
+        x, k, q = torch.split(xkq, [E, N, N], dim=-1)  # (B, T, E), (B, T, N), (B, T, N)
+        dt = softplus(dt + self.dt_bias)  # (B, T, H)
+        g = dt * -torch.exp(self.A_log)  # (B, T, H)
+        v = (dt @ self.head_of_channel) * x  # (B, T, E)
+        if exporting():
+            y, scan_state = linear_attention(
+                v, g, k, q, scan_state, heads=config.heads
+            )  # (B, T, E), (B, H, N, P)
+        else:
+            assert scan_state is not None, "only a graph that is exported starts by itself"
+            y, scan_state = ssd_chunked(v.view(*v.shape[:-1], -1, P), g, k, q, scan_state, config.chunk_rows)
+            y = y.flatten(-2)  # (B, T, E)
+        y = y + x * (self.D @ self.head_of_channel)  # (B, T, E)
+        y = rms_norm(y * silu(z), self.norm_weight, EPSILON)  # (B, T, E)
+        return self.out_proj(y), conv_state, scan_state

@@ -1,0 +1,194 @@
+"""A causal model to its two ONNX graphs: one row at a time with the state in and out, and a whole window.
+
+`torch.onnx` traces the one model; its scan and convolution put down onnxruntime's own operators while it does
+(`models.operators`). What follows keeps the file as small as the mathematics: constants are folded, weights
+keep the names they have in the model, and nothing of this machine or run is left in it.
+"""
+
+import dataclasses
+import logging
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import onnx
+import onnx_ir
+import onnxscript.optimizer
+import torch
+from onnx_ir.passes import Sequential
+from onnx_ir.passes import common as passes
+from torch import Tensor, nn
+
+from models.mamba_lob import MambaLOB
+
+OPSET = 23
+STEP_FILE, WINDOW_FILE = "step.onnx", "window.onnx"
+PREFIX = "model."
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GraphPaths:
+    """Where the two graphs of one model lie."""
+
+    step: Path
+    window: Path
+
+
+class _Step(nn.Module):
+    """`MambaLOB.step` as a module of its own, which is what `torch.onnx` takes."""
+
+    def __init__(self, model: MambaLOB) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, row: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return self.model.step(row, *state)
+
+
+class _Window(nn.Module):
+    """`MambaLOB.forward_last` as a module of its own."""
+
+    def __init__(self, model: MambaLOB) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, window: Tensor) -> Tensor:
+        return self.model.forward_last(window)
+
+
+def export_graphs(
+    model: MambaLOB, directory: Path, window_length: int, metadata: Mapping[str, str] | None = None
+) -> GraphPaths:
+    """Write `step.onnx` and `window.onnx` into `directory` (made if absent) and say where they lie.
+
+    step: `row` (1, F) and `<name>_in` -> `logits` (1, H, C) and `<name>_out`, the names as `state_names`.
+    window: `window` (batch, time, F) -> `logits` (batch, H, C) of the last row; traced at `window_length`
+    rows, and neither axis is fixed. The same weights give the same bytes. Nothing is checked here: artifacts
+    go through `training.export`, whose parity gate holds the graphs against the model.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    paths = GraphPaths(step=directory / STEP_FILE, window=directory / WINDOW_FILE)
+    for path, graph in ((paths.step, step_graph(model)), (paths.window, window_graph(model, window_length))):
+        for key, value in sorted((metadata or {}).items()):
+            graph.metadata_props.add(key=key, value=value)
+        path.write_bytes(graph.SerializeToString(deterministic=True))
+    return paths
+
+
+def step_graph(model: MambaLOB) -> onnx.ModelProto:
+    """One row in, logits out, the state handed in and out."""
+    names = model.state_names()
+    return _traced(
+        _Step(model),
+        (torch.zeros(1, model.features), model.initial_state(1)),
+        inputs=["row", *(f"{name}_in" for name in names)],
+        outputs=["logits", *(f"{name}_out" for name in names)],
+        dynamic=None,
+    )
+
+
+def window_graph(model: MambaLOB, window_length: int) -> onnx.ModelProto:
+    """A window of rows in, the logits of its last row out, from a zero state."""
+    axes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("time")}
+    # Two windows, since torch.export takes an axis of length 1 for a constant.
+    rows = torch.zeros(2, window_length, model.features)  # (2, L, F)
+    return _traced(_Window(model), (rows,), inputs=["window"], outputs=["logits"], dynamic=(axes,))
+
+
+def node_counts(graph: onnx.ModelProto) -> dict[str, int]:
+    """Nodes per operator, the most frequent first, as they stand in the file."""
+    return dict(Counter(node.op_type for node in graph.graph.node).most_common())
+
+
+def _traced(
+    module: nn.Module,
+    arguments: tuple[object, ...],
+    *,
+    inputs: list[str],
+    outputs: list[str],
+    dynamic: tuple[object, ...] | None,
+) -> onnx.ModelProto:
+    with _quiet(), torch.no_grad():
+        program = torch.onnx.export(
+            module.eval(),
+            arguments,
+            input_names=inputs,
+            output_names=outputs,
+            dynamic_shapes=dynamic,
+            opset_version=OPSET,
+            dynamo=True,
+            optimize=False,
+            verbose=False,
+        )
+    assert program is not None, "torch.onnx.export returns a program where no file is named"
+    model = program.model
+    _fold(model)
+    _strip(model)
+    return onnx_ir.to_proto(model)
+
+
+def _fold(model: onnx_ir.Model) -> None:
+    """Evaluate what depends on weights alone, drop what nothing reads, and name what is left."""
+    passes.InlinePass()(model)  # functions of the exporter's operator library
+    _name_constants(model.graph)
+    onnxscript.optimizer.fold_constants(model)
+    Sequential(
+        passes.RemoveUnusedNodesPass(),
+        passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
+        passes.CommonSubexpressionEliminationPass(),
+        passes.RemoveUnusedNodesPass(),
+        passes.RemoveUnusedOpsetsPass(),
+        passes.NameFixPass(),
+    )(model)
+
+
+def _name_constants(graph: onnx_ir.Graph) -> None:
+    """Weights by their name in the model; what is computed from weights alone by the operators, too.
+
+    `-exp(A_log)` of layer 0 becomes `layers.0.block.A_log.exp.neg`.
+    """
+    constant: set[onnx_ir.Value] = set()
+    for name, value in list(graph.initializers.items()):
+        constant.add(value)
+        value.name = name.removeprefix(PREFIX)
+    for node in graph:
+        read = [value for value in node.inputs if value is not None]
+        weights = [value for value in read if value in constant]
+        if not weights or len(weights) != len(read) or len(node.outputs) != 1:
+            continue
+        node.outputs[0].name = f"{weights[0].name}.{node.op_type.lower()}"
+        constant.add(node.outputs[0])
+
+
+def _strip(model: onnx_ir.Model) -> None:
+    """Remove what the tracer notes of source lines and graph nodes: it holds paths of the machine."""
+    model.doc_string = None
+    model.metadata_props.clear()
+    model.graph.doc_string = None
+    model.graph.metadata_props.clear()
+    for value in (*model.graph.inputs, *model.graph.initializers.values()):
+        value.metadata_props.clear()
+    for node in model.graph:
+        node.doc_string = None
+        node.metadata_props.clear()
+        for value in node.outputs:
+            value.metadata_props.clear()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Hush what torch's exporter says of itself: packages it does not find, its own deprecated calls."""
+    registration = logging.getLogger("torch.onnx._internal.exporter._registration")
+    level = registration.level
+    registration.setLevel(logging.ERROR)  # "torchvision is not installed"
+    try:
+        with warnings.catch_warnings():
+            # Raised by torch copying its own LeafSpec objects.
+            warnings.filterwarnings(
+                "ignore", message=r"`isinstance\(treespec, LeafSpec\)`", category=FutureWarning
+            )
+            yield
+    finally:
+        registration.setLevel(level)
