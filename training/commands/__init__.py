@@ -1,0 +1,1 @@
+"""The commands build, train, evaluate and export."""
