@@ -1,6 +1,7 @@
 """Bybit's v5 public stream as a subscriber sees it: addresses, topics, and the text of its requests.
 
-Source: Bybit API documentation v5, "Connect" and "Orderbook" (websocket stream), "Get Instruments Info" (REST).
+Source: Bybit API documentation v5: "Connect" and "Orderbook" (websocket stream), "Get Instruments
+Info" (REST).
 """
 
 from dataclasses import dataclass

@@ -6,15 +6,15 @@ import time
 class AnchoredClock:
     """A monotonic clock anchored to the wall clock when it is made.
 
-    Latencies need a clock that nobody sets; comparing with an exchange's time stamps needs one that starts at
-    1970. This one reads the monotonic counter and adds an offset taken once, so a step of the wall clock shows
-    in `drift_ns` and nowhere else.
+    Latencies need a clock that nobody sets; comparing with an exchange's time stamps needs one that
+    starts at 1970. This one reads the monotonic counter and adds an offset taken once, so a step of the
+    wall clock shows in `drift_ns` and nowhere else.
     """
 
     __slots__ = ("_offset_ns",)
 
     def __init__(self, samples: int = 16) -> None:
-        # The wall clock is read between two readings of the monotonic one; the narrowest bracket is the truest.
+        # The wall clock is read between two readings of the monotonic one; the narrowest bracket is truest.
         narrowest_ns = -1
         self._offset_ns = 0
         for _ in range(samples):

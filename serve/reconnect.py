@@ -10,9 +10,9 @@ from lob.errors import InputError
 class ReconnectPolicy:
     """How long to wait before attempt n at a connection, and when to stop trying.
 
-    The wait before attempt n (0, 1, 2, ...) is `initial_s * factor**n`, at most `cap_s`, of which the share
-    `jitter` is drawn evenly at random, so that clients cut off together do not come back together. A connection
-    that held for `settled_s` starts the count again. `attempts` None never gives up.
+    The wait before attempt n (0, 1, 2, ...) is `initial_s * factor**n`, at most `cap_s`, of which the
+    share `jitter` is drawn evenly at random, so that clients cut off together do not come back together.
+    A connection that held for `settled_s` starts the count again. `attempts` None never gives up.
     """
 
     initial_s: float = 0.25

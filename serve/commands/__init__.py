@@ -1,0 +1,1 @@
+"""The serving commands, one module each, every one holding a click command named `command`."""

@@ -1,0 +1,250 @@
+"""The hub: one publisher, many readers, and no reader can hold up another or the publisher.
+
+A topic is one symbol's predictions and states. Publishing encodes the message once and leaves it in each
+subscriber's mailbox: a few attribute writes per subscriber, no await, no lock, no queue that grows. A
+mailbox keeps the newest prediction of each topic only, and the states in order; what a slow reader was not
+given shows as a gap in `seq`, and the next message it gets says how wide (`missed`). A topic that leaves
+LIVE takes the predictions still waiting with it: none is handed out once its book is in doubt.
+
+`docs/topics/broadcast` of python-websockets discusses the alternatives: sending to each in turn waits for the
+slowest, a task per message loses the order, a queue per client grows.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from inference.prediction import Prediction
+from lob.errors import InputError
+from lob.sync import SymbolState
+from serve.clock import AnchoredClock
+from serve.latency import LatencyHistogram
+from serve.messages import (
+    PredictionMessage,
+    StateData,
+    StateMessage,
+    encode_text,
+    shorten,
+    topic_name,
+    with_missed,
+)
+
+MAXIMUM_WAITING_STATES = 16
+MAXIMUM_WAITING_REPLIES = 64
+
+
+class Slot:
+    """What waits for one subscriber of one topic."""
+
+    __slots__ = ("given_seq", "mailbox", "prediction", "queued", "states")
+
+    def __init__(self, mailbox: "Mailbox", given_seq: int) -> None:
+        self.mailbox = mailbox
+        self.given_seq = given_seq  # `seq` of the last message handed out, so that a gap can be counted
+        self.states: deque[tuple[int, str]] = deque(maxlen=MAXIMUM_WAITING_STATES)
+        self.prediction: tuple[int, str] | None = None
+        self.queued = False
+
+    def take(self) -> str | None:
+        """The waiting message with the lowest `seq`, with the count of what was left out before it."""
+        prediction = self.prediction
+        if self.states and (prediction is None or self.states[0][0] < prediction[0]):
+            seq, text = self.states.popleft()
+        elif prediction is not None:
+            seq, text = prediction
+            self.prediction = None
+        else:
+            return None
+        missed = seq - self.given_seq - 1
+        self.given_seq = seq
+        self.mailbox.missed += missed
+        return with_missed(text, missed)
+
+
+@dataclass(frozen=True)
+class Closing:
+    """The close code and the reason a connection is to end with."""
+
+    code: int
+    reason: str
+
+
+class Mailbox:
+    """Everything that waits to be sent to one client; filled by anyone, emptied by its one writer."""
+
+    __slots__ = ("_ready", "_replies", "_waiting", "closing", "missed", "slots")
+
+    def __init__(self) -> None:
+        self.slots: dict[str, Slot] = {}
+        self.closing: Closing | None = None
+        self.missed = 0
+        self._replies: deque[str] = deque()
+        self._ready: deque[Slot] = deque()
+        self._waiting = asyncio.Event()
+
+    def put_reply(self, text: str) -> None:
+        """Leave the answer to a request; a client that asks without reading its answers is closed."""
+        if len(self._replies) >= MAXIMUM_WAITING_REPLIES:
+            self.close(1008, f"{MAXIMUM_WAITING_REPLIES} replies are waiting to be read")
+            return
+        self._replies.append(text)
+        self._waiting.set()
+
+    def put_ready(self, slot: Slot) -> None:
+        """Say that `slot`, one of this mailbox's own, has something to send."""
+        if not slot.queued:
+            slot.queued = True
+            self._ready.append(slot)
+        self._waiting.set()
+
+    def close(self, code: int, reason: str) -> None:
+        """End the connection once everything that waits now has been sent; the first call wins."""
+        if self.closing is None:
+            self.closing = Closing(code, reason)
+        self._waiting.set()
+
+    def take(self) -> str | None:
+        """The next text to send, replies first, then each topic in turn; None where nothing waits."""
+        if self._replies:
+            return self._replies.popleft()
+        while self._ready:
+            slot = self._ready.popleft()
+            slot.queued = False
+            text = slot.take()
+            if text is None:
+                continue
+            if slot.states or slot.prediction is not None:
+                slot.queued = True
+                self._ready.append(slot)
+            return text
+        return None
+
+    async def wait(self) -> None:
+        """Return when something waits to be sent, or the connection is to close."""
+        if self._replies or self._ready or self.closing is not None:
+            return
+        self._waiting.clear()
+        await self._waiting.wait()
+
+
+class Topic:
+    """One symbol's stream: its counter, its current state, its newest prediction, its subscribers."""
+
+    __slots__ = ("name", "prediction", "reason", "seq", "slots", "state", "symbol")
+
+    def __init__(self, symbol: str) -> None:
+        self.symbol = symbol
+        self.name = topic_name(symbol)
+        self.seq = 0
+        self.state = SymbolState.CONNECTING
+        self.reason = "the service has just started"
+        self.prediction: Prediction | None = None
+        self.slots: dict[Mailbox, Slot] = {}
+
+    @property
+    def live(self) -> bool:
+        """True while the topic's predictions are being published."""
+        return self.state is SymbolState.LIVE
+
+
+class Hub:
+    """The topics of a service and everybody who listens to them."""
+
+    def __init__(self, symbols: list[str], clock: AnchoredClock) -> None:
+        self._clock = clock
+        self.topics = {topic.name: topic for topic in map(Topic, symbols)}
+        self._by_symbol = {topic.symbol: topic for topic in self.topics.values()}
+        self.latency = {topic.symbol: LatencyHistogram() for topic in self.topics.values()}
+
+    def topic_of(self, symbol: str) -> Topic:
+        """The topic of `symbol`; raises InputError naming the symbols there are."""
+        try:
+            return self._by_symbol[symbol]
+        except KeyError:
+            raise InputError(
+                f"symbol: {shorten(symbol)} came, {_listed(self._by_symbol)} is served"
+            ) from None
+
+    def publish(self, prediction: Prediction) -> None:
+        """Stamp a prediction with its emit time and leave it for every subscriber of its symbol.
+
+        `emit_ns` and `latency_us` are taken here, before the encoding, since both travel in the message.
+        """
+        topic = self._by_symbol[prediction.symbol]
+        assert topic.live, f"a prediction of {topic.symbol} came while it is {topic.state.value}"
+        emit_ns = self._clock.now_ns()
+        prediction.stamp(emit_ns)
+        topic.prediction = prediction
+        topic.seq += 1
+        if topic.slots:
+            waiting = (
+                topic.seq,
+                encode_text(
+                    PredictionMessage(topic.name, "prediction", topic.seq, emit_ns // 1_000_000, prediction)
+                ),
+            )
+            for mailbox, slot in topic.slots.items():
+                slot.prediction = waiting
+                mailbox.put_ready(slot)
+        self.latency[topic.symbol].record(emit_ns - prediction.receive_ns)
+
+    def publish_state(self, symbol: str, state: SymbolState, reason: str) -> None:
+        """Tell every subscriber of `symbol` its new state."""
+        topic = self._by_symbol[symbol]
+        topic.state = state
+        topic.reason = reason
+        topic.seq += 1
+        waiting = (topic.seq, self._state_text(topic))
+        for mailbox, slot in topic.slots.items():
+            if not topic.live:
+                slot.prediction = None
+            slot.states.append(waiting)
+            mailbox.put_ready(slot)
+        if not topic.live:
+            topic.prediction = None
+
+    def subscribe(self, mailbox: Mailbox, names: list[str]) -> None:
+        """Send the topics `names` to `mailbox` from now on, each beginning with its current state.
+
+        That first message carries the `seq` of the topic's last one, so that the next is one higher.
+        Subscribing again changes nothing. Raises InputError, and does nothing, where a name is unknown.
+        """
+        unknown = [name for name in names if name not in self.topics]
+        if unknown:
+            raise InputError(f"args: {_listed(unknown)} came, {_listed(self.topics)} is allowed")
+        for name in names:
+            if name not in mailbox.slots:
+                topic = self.topics[name]
+                slot = Slot(mailbox, topic.seq - 1)
+                topic.slots[mailbox] = mailbox.slots[name] = slot
+                slot.states.append((topic.seq, self._state_text(topic)))
+                mailbox.put_ready(slot)
+
+    def unsubscribe(self, mailbox: Mailbox, names: list[str]) -> None:
+        """Send the topics `names` to `mailbox` no more.
+
+        Raises InputError, and does nothing, where one of them is not subscribed.
+        """
+        absent = [name for name in names if name not in mailbox.slots]
+        if absent:
+            raise InputError(f"args: {_listed(absent)} came, subscribed is {_listed(mailbox.slots)}")
+        for name in dict.fromkeys(names):
+            slot = mailbox.slots.pop(name)
+            slot.states.clear()
+            slot.prediction = None
+            del self.topics[name].slots[mailbox]
+
+    def forget(self, mailbox: Mailbox) -> None:
+        """Unsubscribe `mailbox` from everything."""
+        self.unsubscribe(mailbox, list(mailbox.slots))
+
+    def _state_text(self, topic: Topic) -> str:
+        now_ms = self._clock.now_ns() // 1_000_000
+        data = StateData(topic.state.value, topic.reason)
+        return encode_text(StateMessage(topic.name, "state", topic.seq, now_ms, data))
+
+
+def _listed(names: Iterable[str]) -> str:
+    """Names for an error message, each cut to a length that cannot flood it."""
+    return ", ".join(map(shorten, names)) or "nothing"

@@ -1,0 +1,131 @@
+"""What the HTTP routes answer with: typed structs, one encoder, and their part of the OpenAPI document."""
+
+from typing import Any
+
+import msgspec
+from fastapi import FastAPI
+from fastapi.responses import Response
+
+from inference.prediction import HorizonPrediction, Prediction
+
+
+class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Why a request was not answered; `state` and `reason` where the symbol's state is why."""
+
+    detail: str
+    state: str = ""
+    reason: str = ""
+
+
+class Health(msgspec.Struct, frozen=True):
+    """The process answers requests; it says nothing about the feed."""
+
+    status: str
+    uptime_s: float
+
+
+class SymbolStatus(msgspec.Struct, frozen=True):
+    """The state of one symbol and why it holds."""
+
+    symbol: str
+    state: str
+    reason: str
+
+
+class Readiness(msgspec.Struct, frozen=True):
+    """Whether every symbol is LIVE; `reason` names the ones that are not."""
+
+    ready: bool
+    reason: str
+    symbols: list[SymbolStatus]
+
+
+class Level(msgspec.Struct, frozen=True, array_like=True):
+    """One price level as [price, size]."""
+
+    price: float
+    size: float
+
+
+class BookView(msgspec.Struct, frozen=True):
+    """The first levels of a symbol's book, best first, at one update."""
+
+    symbol: str
+    update_id: int
+    exchange_ms: int
+    bids: list[Level]
+    asks: list[Level]
+
+
+class ModelSummary(msgspec.Struct, frozen=True):
+    """A trained model: its sizes, what it reads and predicts, and the symbols it is serving now."""
+
+    name: str
+    version: str
+    architecture: str
+    parameters: int
+    context: str
+    features: str
+    sampling: str
+    horizons: list[int]
+    engine: str
+    symbols: list[str]
+
+
+class ModelList(msgspec.Struct, frozen=True):
+    """All models of the service."""
+
+    models: list[ModelSummary]
+
+
+DOCUMENTED = (
+    Problem,
+    Health,
+    SymbolStatus,
+    Readiness,
+    Level,
+    BookView,
+    ModelSummary,
+    ModelList,
+    HorizonPrediction,
+    Prediction,
+)
+
+
+class JsonResponse(Response):
+    """A struct as JSON."""
+
+    media_type = "application/json"
+
+    def render(self, content: msgspec.Struct) -> bytes:
+        """The struct's bytes."""
+        return msgspec.json.encode(content)
+
+
+def answers(**by_status: tuple[type[msgspec.Struct], str]) -> dict[int | str, dict[str, Any]]:
+    """A route's `responses`: `ok=(Struct, text)`, `missing=...`, `unavailable=...`, as OpenAPI wants them."""
+    status = {"ok": 200, "missing": 404, "unavailable": 503}
+    return {
+        status[name]: {
+            "description": text,
+            "content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{kind.__name__}"}}},
+        }
+        for name, (kind, text) in by_status.items()
+    }
+
+
+def document_structs(app: FastAPI) -> None:
+    """Put the schemas of `DOCUMENTED`, made from the structs themselves, into the OpenAPI document."""
+    generate = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            document = generate()
+            _, components = msgspec.json.schema_components(
+                DOCUMENTED, ref_template="#/components/schemas/{name}"
+            )
+            document.setdefault("components", {}).setdefault("schemas", {}).update(components)
+            app.openapi_schema = document
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]  # how FastAPI documents the extension of its schema

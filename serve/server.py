@@ -1,0 +1,90 @@
+"""The listening socket and the server on it, stopped in good order: last words first, then the sockets."""
+
+import socket
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import contextmanager
+
+import uvicorn
+from fastapi import FastAPI
+
+from lob.errors import InputError
+from serve.socket_protocol import KERNEL_SEND_BUFFER_BYTES, BoundedWebSocketProtocol
+
+PING_INTERVAL_S = 20.0
+PING_TIMEOUT_S = 20.0
+MAXIMUM_FRAME_BYTES = 64 * 1024
+"""A longer websocket message is refused (1009) while it is being received."""
+
+GRACEFUL_STOP_S = 1
+"""How long plain HTTP requests under way may take to end."""
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening TCP socket on `host` and `port` (0: any free one); raises InputError if it is taken."""
+    if not 0 <= port <= 65_535:
+        raise InputError(f"port: {port} came, 0 to 65535 is allowed")
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except (OSError, UnicodeError) as error:
+        raise InputError(f"host: {host!r} came, which has no address here ({error})") from error
+    try:
+        listener = socket.create_server(address[:2], family=family, backlog=512)
+    except OSError as error:
+        raise InputError(
+            f"cannot listen on {host}:{port}: {error.strerror or error}; allowed: a free port, or 0 for any"
+        ) from error
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, KERNEL_SEND_BUFFER_BYTES)
+    listener.setblocking(False)
+    return listener
+
+
+def address_of(listener: socket.socket) -> tuple[str, int]:
+    """The host and the port a socket listens on, the host as a URL writes it."""
+    host, port = listener.getsockname()[:2]
+    return (f"[{host}]" if ":" in host else host), port
+
+
+class Server(uvicorn.Server):
+    """uvicorn on a socket that is already listening, without its signal handlers.
+
+    `last_words` runs when the server is told to stop, while all connections still stand.
+    """
+
+    def __init__(
+        self, app: FastAPI, listener: socket.socket, last_words: Callable[[], Awaitable[None]]
+    ) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                lifespan="on",
+                ws=BoundedWebSocketProtocol,
+                ws_max_size=MAXIMUM_FRAME_BYTES,
+                ws_ping_interval=PING_INTERVAL_S,
+                ws_ping_timeout=PING_TIMEOUT_S,
+                ws_per_message_deflate=False,
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                timeout_graceful_shutdown=GRACEFUL_STOP_S,
+            )
+        )
+        self._listener = listener
+        self._last_words = last_words
+
+    async def run_until_stopped(self) -> None:
+        """Serve until `stop`; returns when every connection is closed."""
+        await self.serve(sockets=[self._listener])
+
+    def stop(self) -> None:
+        """Begin the graceful stop; may be called from a signal handler or from any task."""
+        self.should_exit = True
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        """Leave the process's signals to the command that runs the service."""
+        yield
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Say the last words, then close the connections."""
+        await self._last_words()
+        await super().shutdown(sockets)

@@ -1,0 +1,50 @@
+"""The websocket half of uvicorn with the two bounds a feed of predictions needs.
+
+uvicorn waits for a connection's write buffer to fall below its high-water mark before the next message, and
+it closes a transport by flushing that buffer first. With a peer that stays connected and stops reading, the
+first makes the buffer as old as it is large and the second never ends. So the buffer is small here, and a
+connection can be cut off without a flush.
+"""
+
+import asyncio
+from typing import Any
+
+from uvicorn.config import Config
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from uvicorn.server import ServerState
+
+WRITE_BUFFER_BYTES = 32 * 1024
+"""What may wait in the process for one client's socket, beyond the message being written."""
+
+KERNEL_SEND_BUFFER_BYTES = 64 * 1024
+"""SO_SNDBUF of the listening socket, which its connections inherit (the kernel doubles it)."""
+
+ABORT_KEY = "abort_connection"
+"""Under this key of the connection's state stands the function that cuts it off at once."""
+
+
+class BoundedWebSocketProtocol(WebSocketsSansIOProtocol):
+    """uvicorn's protocol with a small write buffer and an abort that the application can reach."""
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, {**app_state, ABORT_KEY: self.abort}, _loop)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Bound the write buffer of the new connection."""
+        super().connection_made(transport)
+        self.transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
+
+    def abort(self) -> None:
+        """Cut the connection off; what waits to be written is lost."""
+        self.transport.abort()
+
+    def keepalive_timeout(self) -> None:
+        """A peer that answers no ping reads nothing either: there is no flush to wait for."""
+        super().keepalive_timeout()
+        self.transport.abort()
