@@ -108,7 +108,7 @@ class Manifest(ManifestPart, frozen=True, kw_only=True):
     schema: SchemaReference
     sampling: Sampling
     context: Context
-    window_length: Annotated[int, Meta(ge=1, le=10_000)]
+    window_length: Annotated[int, Meta(ge=2, le=10_000)]
     warmup_rows: Annotated[int, Meta(ge=1, le=10_000)]
     horizons: Annotated[tuple[PositiveCount, ...], Meta(min_length=1, max_length=16)]
     classes: tuple[str, ...] = CLASSES

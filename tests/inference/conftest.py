@@ -1,0 +1,125 @@
+"""Fixtures of the inference tests: real artifacts, exported from a small `MambaLOB` with random weights."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+import torch
+
+from inference.artifact import (
+    Architecture,
+    Artifact,
+    Manifest,
+    SchemaReference,
+    StateTensor,
+    TrainingData,
+    graph_metadata,
+    load_artifact,
+    write_artifact,
+)
+from inference.manifest import GraphKind
+from lob.schema import LOB44
+from models.configurations import MambaLOBConfig
+from models.mamba_lob import MambaLOB, parameter_count
+from training.graph import export_graphs
+
+WINDOW_LENGTH = 20
+WARMUP_ROWS = 5
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ExportedModel:
+    """A model in PyTorch, its manifest without graphs, and its two graphs as bytes."""
+
+    model: MambaLOB
+    manifest: Manifest
+    graphs: dict[GraphKind, bytes]
+
+
+def tiny_manifest(model: MambaLOB, name: str) -> Manifest:
+    config = model.config
+    return Manifest(
+        name=name,
+        version="1",
+        architecture=Architecture(
+            family="mamba-lob",
+            block=config.block,
+            size=config.size,
+            layers=config.layers,
+            width=config.width,
+            state_size=config.state_size,
+            expand=config.expand,
+            parameters=parameter_count(model),
+        ),
+        schema=SchemaReference(name=LOB44.name, version=LOB44.version, hash=LOB44.hash),
+        sampling="top_changed",
+        context="stream",
+        window_length=WINDOW_LENGTH,
+        warmup_rows=WARMUP_ROWS,
+        horizons=config.horizons,
+        state=tuple(
+            StateTensor(name=tensor_name, shape=tuple(tensor.shape))
+            for tensor_name, tensor in zip(model.state_names(), model.initial_state(1), strict=True)
+        ),
+        temperatures=(0.8, 1.0, 1.7),
+        training=TrainingData(files=(), rows=0, seconds=0.0, seed=7),
+    )
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> ExportedModel:
+    """One SSD layer of width 16 with random weights in every path, as `training.graph` exports it."""
+    torch.manual_seed(7)
+    config = MambaLOBConfig(block="ssd", size="tiny", layers=1, width=16, state_size=8)
+    model = MambaLOB(config).eval()
+    with torch.no_grad():
+        for weight in (model.head.weight, model.linear.weight):  # both start at zero; let the state count
+            torch.nn.init.normal_(weight, std=0.3)
+    manifest = tiny_manifest(model, "tiny")
+    folder = tmp_path_factory.mktemp("graphs")
+    paths = export_graphs(model, folder, WINDOW_LENGTH, graph_metadata(manifest))
+    return ExportedModel(
+        model=model,
+        manifest=manifest,
+        graphs={"step": paths.step.read_bytes(), "window": paths.window.read_bytes()},
+    )
+
+
+@pytest.fixture(scope="session")
+def models_dir(exported: ExportedModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory of two artifacts, not to be changed: `tiny` serves the stream, `tiny-window` the window."""
+    folder = tmp_path_factory.mktemp("models")
+    write_artifact(folder / "tiny", exported.manifest, exported.graphs, card="# tiny\n")
+    window = msgspec.structs.replace(exported.manifest, name="tiny-window", context="window")
+    model = exported.model
+    paths = export_graphs(model, tmp_path_factory.mktemp("graphs"), WINDOW_LENGTH, graph_metadata(window))
+    graphs: dict[GraphKind, bytes] = {"step": paths.step.read_bytes(), "window": paths.window.read_bytes()}
+    write_artifact(folder / "tiny-window", window, graphs, card="# tiny-window\n")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def artifact(models_dir: Path) -> Artifact:
+    """The artifact `tiny`, which serves the stream; not to be changed."""
+    return load_artifact(models_dir / "tiny")
+
+
+@pytest.fixture(scope="session")
+def window_artifact(models_dir: Path) -> Artifact:
+    """The artifact `tiny-window`, which serves the window; not to be changed."""
+    return load_artifact(models_dir / "tiny-window")
+
+
+@pytest.fixture
+def write_variant(exported: ExportedModel, tmp_path: Path) -> Callable[..., Path]:
+    """A function that writes `tiny` into a directory of its own, to be spoilt, and answers the directory."""
+
+    def write(**changes: object) -> Path:
+        directory = tmp_path / "variant"
+        manifest = msgspec.structs.replace(exported.manifest, **changes)
+        write_artifact(directory, manifest, exported.graphs, card="# variant\n", replace=True)
+        return directory
+
+    return write
