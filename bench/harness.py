@@ -16,14 +16,15 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from time import perf_counter_ns
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, TypeVarTuple, Unpack
 
 import numpy as np
 
 from bench.samples import Samples
 from lob.errors import InputError
 
-Argument = TypeVar("Argument")
+Arguments = TypeVarTuple("Arguments")
+Answer = TypeVar("Answer")
 
 
 class Subject(Protocol):
@@ -96,21 +97,21 @@ class ClockReading:
 
 
 def time_calls(
-    call: Callable[[Argument], object], arguments: Sequence[Argument], durations_ns: Samples
-) -> list[object]:
-    """Time `call` on each of `arguments` in turn, once each.
+    call: Callable[[Unpack[Arguments]], Answer], arguments: Sequence[tuple[Unpack[Arguments]]]
+) -> tuple[list[Answer], list[int]]:
+    """Call `call` once with each of `arguments`, in turn; what it answered and the nanoseconds each call took.
 
-    Writes the durations to the first len(arguments) of `durations_ns` (N,) int64, N >= len(arguments);
-    returns what the calls returned.
+    All answers are kept until the last call, so that letting go of one is no part of the next one's time.
     """
     clock = perf_counter_ns
-    answers: list[object] = []
-    for index, argument in enumerate(arguments):
+    answers: list[Answer] = []
+    durations_ns: list[int] = []
+    for one in arguments:
         start = clock()
-        answer = call(argument)
-        durations_ns[index] = clock() - start
+        answer = call(*one)
+        durations_ns.append(clock() - start)
         answers.append(answer)
-    return answers
+    return answers, durations_ns
 
 
 def run_interleaved(

@@ -1,0 +1,114 @@
+"""What the stages are fed: the seeded stream of 3+3 deltas, or a capture played again and again."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from bench.delta_stream import DeltaStream, DeltaStreamConfig
+from lob.captures import CapturedFrame, InstrumentHint, open_capture
+from lob.errors import CaptureError
+from lob.instrument import Instrument, infer_instrument
+from lob.messages import BookUpdate
+from lob.venues import make_decoder
+
+LARGEST_CAPTURE_FRAMES: Final = 200_000
+"""Frames of a capture that are kept in memory; the rest of a longer one is left out."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrameSource:
+    """Frames of one instrument's book, from a snapshot on; `passes` starts them anew each time it is called."""
+
+    title: str
+    """What the frames are, for a reader of the figures."""
+    venue: str
+    instrument: Instrument
+    input_size: str
+    """The book's depth as results name it, `depth50`; `full` where the venue names none."""
+    passes: Callable[[], Iterator[CapturedFrame]]
+
+
+class FrameTape:
+    """The frames of a source without end, in pieces that never cross from one pass into the next."""
+
+    def __init__(self, source: FrameSource) -> None:
+        self._source = source
+        self._frames = source.passes()
+
+    def take(self, count: int) -> list[CapturedFrame]:
+        """The next frames, at most `count` (at least 1) of them.
+
+        Empty where a pass has ended: whoever keeps a book then forgets it, and takes again from a snapshot.
+        """
+        frames = list(islice(self._frames, count))
+        if not frames:
+            self._frames = self._source.passes()
+        return frames
+
+
+def seeded_source(seed: int) -> FrameSource:
+    """The endless stream of `bench.delta_stream`: its one pass never ends."""
+    config = DeltaStreamConfig(seed=seed)
+    stream = DeltaStream(config)
+    return FrameSource(
+        title=f"seeded Bybit deltas, 3 bids and 3 asks each, depth {config.depth}, seed {seed}",
+        venue="bybit",
+        instrument=Instrument(symbol=config.symbol, tick_size=config.tick_size),
+        input_size=f"depth{config.depth}",
+        passes=lambda: (CapturedFrame(receive_ns, frame) for receive_ns, frame in stream),
+    )
+
+
+def capture_source(path: Path) -> FrameSource:
+    """The book frames of a capture's first symbol, read into memory, a pass from the first snapshot on.
+
+    A snapshot that came beside the stream is put before the changes it is joined to. Raises CaptureError where
+    the file cannot be read or holds no snapshot of a book and a change to it.
+    """
+    capture = open_capture(path)
+    decoder = make_decoder(capture.venue)
+    kept: list[tuple[CapturedFrame, BookUpdate]] = []
+    symbol = capture.instruments[0].symbol if capture.instruments else ""
+    for captured in islice(capture, LARGEST_CAPTURE_FRAMES):
+        message = decoder.decode(captured.frame)
+        if isinstance(message, BookUpdate) and (not symbol or message.symbol in {symbol, ""}):
+            symbol = symbol or message.symbol
+            kept.append((captured, message))
+    first = next((place for place, (_, update) in enumerate(kept) if update.is_snapshot), None)
+    if first is None or len(kept) < 2 or not symbol:
+        raise CaptureError(f"{path}: no snapshot of a book and a change to it came; both are needed")
+    before = kept[:first] if decoder.snapshot_apart else []
+    ordered = [kept[first], *before, *kept[first + 1 :]]
+    frames = [captured for captured, _ in ordered]
+    depth = kept[first][1].depth
+    return FrameSource(
+        title=f"capture {path.name}, {len(frames):,} book frames of {symbol}",
+        venue=capture.venue,
+        instrument=_instrument(path, symbol, capture.instruments, [update for _, update in ordered]),
+        input_size=f"depth{depth}" if depth else "full",
+        passes=lambda: iter(frames),
+    )
+
+
+def _instrument(
+    path: Path, symbol: str, known: Iterable[InstrumentHint], updates: Iterable[BookUpdate]
+) -> Instrument:
+    """The price grid as the capture states it, else the coarsest that holds every price in it."""
+    for hint in known:
+        if hint.symbol == symbol and hint.tick_size is not None:
+            return Instrument(symbol=symbol, tick_size=hint.tick_size)
+    prices: set[str] = set()
+    for update in updates:
+        for text in (update.bids, update.asks):
+            try:
+                levels = msgspec.json.decode(bytes(text), type=list[tuple[str, str]])
+            except msgspec.MsgspecError as error:
+                raise CaptureError(
+                    f"{path}: update {update.update_id}: levels cannot be read: {error}"
+                ) from error
+            prices.update(price for price, _ in levels)
+    return infer_instrument(symbol, prices)
