@@ -21,7 +21,7 @@ LARGEST_CAPTURE_FRAMES: Final = 200_000
 
 @dataclass(frozen=True, kw_only=True)
 class FrameSource:
-    """Frames of one instrument's book, from a snapshot on; `passes` starts them anew each time it is called."""
+    """Frames of one instrument's book, from a snapshot on; each call of `passes` starts them anew."""
 
     title: str
     """What the frames are, for a reader of the figures."""
@@ -66,8 +66,8 @@ def seeded_source(seed: int) -> FrameSource:
 def capture_source(path: Path) -> FrameSource:
     """The book frames of a capture's first symbol, read into memory, a pass from the first snapshot on.
 
-    A snapshot that came beside the stream is put before the changes it is joined to. Raises CaptureError where
-    the file cannot be read or holds no snapshot of a book and a change to it.
+    A snapshot that came beside the stream is put before the changes it is joined to. Raises CaptureError
+    where the file cannot be read or holds no snapshot of a book and a change to it.
     """
     capture = open_capture(path)
     decoder = make_decoder(capture.venue)
@@ -108,7 +108,7 @@ def _instrument(
                 levels = msgspec.json.decode(bytes(text), type=list[tuple[str, str]])
             except msgspec.MsgspecError as error:
                 raise CaptureError(
-                    f"{path}: update {update.update_id}: levels cannot be read: {error}"
+                    f"{path}: update {update.update_id}: unreadable levels: {error}"
                 ) from error
             prices.update(price for price, _ in levels)
     return infer_instrument(symbol, prices)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from time import perf_counter_ns
-from typing import Protocol, TypeVar, TypeVarTuple, Unpack
+from typing import Protocol, TypeVar, TypeVarTuple
 
 import numpy as np
 
@@ -97,9 +97,9 @@ class ClockReading:
 
 
 def time_calls(
-    call: Callable[[Unpack[Arguments]], Answer], arguments: Sequence[tuple[Unpack[Arguments]]]
+    call: Callable[[*Arguments], Answer], arguments: Sequence[tuple[*Arguments]]
 ) -> tuple[list[Answer], list[int]]:
-    """Call `call` once with each of `arguments`, in turn; what it answered and the nanoseconds each call took.
+    """Call `call` once with each of `arguments`, in turn; what it answered and how many ns each call took.
 
     All answers are kept until the last call, so that letting go of one is no part of the next one's time.
     """

@@ -2,8 +2,8 @@
 
 Every stage is fed the same frames and keeps its own state. All of its calls are made in order and timed; kept
 are those that did the stage's work on a change of the book: a snapshot, a frame that changes nothing a row
-looks at, an engine's warming rows are not what a tick costs. Each message is applied once; where a capture has
-ended, the stage forgets its state outside the timed part and the capture starts again from its snapshot.
+looks at, an engine's warming rows are not what a tick costs. Each message is applied once; where a capture
+has ended, the stage forgets its state outside the timed part and the capture starts again from its snapshot.
 """
 
 from abc import ABC, abstractmethod
@@ -69,8 +69,9 @@ class Stage(ABC):
     def time(self, frames: Sequence[CapturedFrame]) -> list[int]:
         """Take `frames` in and answer the nanoseconds of each call to be kept."""
 
+    @abstractmethod
     def restart(self) -> None:
-        """Forget all state; the next frame is a snapshot."""
+        """Forget all state, outside every timed part; the next frame is a snapshot."""
 
 
 class DecodeStage(Stage):
@@ -84,6 +85,9 @@ class DecodeStage(Stage):
         super().__init__(source)
         self.model = source.input_size
         self._decoder = make_decoder(source.venue)
+
+    def restart(self) -> None:
+        """Nothing is kept from frame to frame."""
 
     def time(self, frames: Sequence[CapturedFrame]) -> list[int]:
         """Time decoding; the changes of the book are kept."""
