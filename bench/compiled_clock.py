@@ -1,8 +1,8 @@
 """A clock that compiled code can read: the time of one kernel call inside a jitted call, call by call.
 
 A kernel of a few hundred nanoseconds cannot be timed from Python, where calling it costs as much again as it
-does. Here the two readings stand around the kernel inside one compiled function, in which they cost some 20 ns
-together where the C library answers `clock_gettime` without entering the system; what they cost on this
+does. Here the two readings stand around the kernel inside one compiled function, in which they cost some
+20 ns together where the C library answers `clock_gettime` without entering the system; what they cost on this
 machine is measured in the same run (`CompiledClockReading`). Each call is a sample of its own, on a book that
 has just changed, so the tail is seen too, which a loop's time divided by its length does not show.
 
