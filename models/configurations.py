@@ -24,12 +24,12 @@ class MambaLOBConfig:
     state_size: int  # N
     expand: int = 2
     conv_width: int = 4
-    head_width: int = 16  # P, of the SSD block; the S6 block has no heads
+    head_width: int = 32  # P of the SSD block: the S6 block has no heads
     schema: str = "lob44"
     horizons: tuple[int, ...] = (10, 50, 100)
     classes: int = 3
     clip: float = 6.0  # normalised features are held within plus and minus this many scales
-    chunk_rows: int = 32  # Q: rows the training scan takes at once
+    chunk_rows: int = 16  # Q: rows that the training scan takes at once
 
     def __post_init__(self) -> None:
         """Refuse sizes that no model can have."""
@@ -107,7 +107,7 @@ def configuration(*, block: Block, size: Size) -> MambaLOBConfig:
     if block not in BLOCKS:
         raise InputError(f"block is {block!r}; allowed: {', '.join(BLOCKS)}")
     if size == "base":
-        return MambaLOBConfig(block=block, size=size, layers=4, width=128, state_size=16, head_width=32)
+        return MambaLOBConfig(block=block, size=size, layers=4, width=128, state_size=16)
     if size == "small":
         # A larger state is the SSD block's own advantage (Dao & Gu 2024, 9.1): it costs no decay per state.
         state_size = 32 if block == "ssd" else 16

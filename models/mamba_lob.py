@@ -98,8 +98,8 @@ class MambaLOB(nn.Module):
     def _readout(self, update: Tensor, residual: Tensor, x: Tensor) -> Tensor:
         """The last update and stream (B, T, D), normalised rows (B, T, F) -> logits (B, T, H, C)."""
         normed, _ = add_rms_norm(update, residual, self.norm_weight, EPSILON)  # (B, T, D)
-        direct = self.linear(x[..., self.linear_columns]) + self.linear_bias  # (B, T, H * C)
-        logits: Tensor = self.head(normed) + direct  # (B, T, H * C)
+        direct = self.linear(x[..., self.linear_columns])  # (B, T, H * C)
+        logits: Tensor = self.head(normed) + direct + self.linear_bias  # (B, T, H * C)
         return logits.reshape(*x.shape[:-1], len(self.config.horizons), self.config.classes)
 
 

@@ -60,17 +60,23 @@ def silu(x: Tensor) -> Tensor:
     return F.silu(x)
 
 
-def softplus(x: Tensor) -> Tensor:
-    """log(1 + exp(x)), any shape; PyTorch's own export adds the branch that its kernel takes above 20."""
+def time_step(x: Tensor, bias: Tensor) -> Tensor:
+    """dt = log(1 + exp(x + bias)), above 0: x (B, T, G), bias (G,) (Gu & Dao 2023, algorithm 2)."""
     if exporting():
-        return torch.onnx.ops.symbolic("Softplus", (x,), dtype=x.dtype, shape=x.shape)
-    return F.softplus(x)
+        return torch.onnx.ops.symbolic(
+            "com.microsoft::LinearAttentionGate",
+            (x, bias, torch.ones_like(bias)),
+            dtype=x.dtype,
+            shape=x.shape,
+            version=DOMAIN_VERSION,
+        )
+    return F.softplus(x + bias)
 
 
-def causal_conv_silu(x: Tensor, weight: Tensor, bias: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Depthwise causal convolution, then SiLU; the state is the last K - 1 inputs.
+def causal_conv(x: Tensor, weight: Tensor, bias: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Depthwise causal convolution; the state is the last K - 1 inputs.
 
-    x (B, T, E), weight (E, 1, K) with the newest tap last, bias (E,), state (B, K - 1, E), None for zeros
+    x (B, T, E), weight (E, 1, K) with the newest tap last, bias (E,), state (B, K - 1, E) or None for zeros
     -> (y (B, T, E), state (B, K - 1, E)).
     """
     batch, rows, channels = x.shape
@@ -79,19 +85,18 @@ def causal_conv_silu(x: Tensor, weight: Tensor, bias: Tensor, state: Tensor | No
         y, next_state = torch.onnx.ops.symbolic_multi_out(
             "com.microsoft::CausalConvWithState",
             (x, weight, bias, state),
-            attrs={"activation": "silu", "channels_last": 1},
+            attrs={"channels_last": 1},
             dtypes=(x.dtype, x.dtype),
             shapes=(x.shape, (batch, taps - 1, channels)),
             version=DOMAIN_VERSION,
         )
         return y, next_state
-    if state is None:
-        state = x.new_zeros(batch, taps - 1, channels)  # (B, K - 1, E)
+    assert state is not None, "only an exported graph starts by itself"
     padded = torch.cat((state, x), dim=1)  # (B, K - 1 + T, E)
     y = bias + padded[:, :rows] * weight[:, 0, 0]  # (B, T, E)
     for tap in range(1, taps):
         y = torch.addcmul(y, padded[:, tap : tap + rows], weight[:, 0, tap])  # (B, T, E)
-    return F.silu(y), padded[:, rows:]  # (B, T, E), (B, K - 1, E)
+    return y, padded[:, rows:]  # (B, T, E), (B, K - 1, E)
 
 
 def linear_attention(

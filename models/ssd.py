@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from models.configurations import MambaLOBConfig
-from models.operators import causal_conv_silu, exporting, linear_attention, rms_norm, silu, softplus
+from models.operators import causal_conv, exporting, linear_attention, rms_norm, silu, time_step
 from models.projection import Projection
 from models.scan import ssd_chunked
 from models.time_step import initial_dt_bias
@@ -49,9 +49,9 @@ class SSDBlock(nn.Module):
         config = self.config
         E, N, P = config.inner_width, config.state_size, config.head_width
         z, xkq, dt = torch.split(self.in_proj(x), self.parts, dim=-1)
-        xkq, conv_state = causal_conv_silu(xkq, self.conv_weight, self.conv_bias, conv_state)
-        x, k, q = torch.split(xkq, [E, N, N], dim=-1)  # (B, T, E), (B, T, N), (B, T, N)
-        dt = softplus(dt + self.dt_bias)  # (B, T, H)
+        xkq, conv_state = causal_conv(xkq, self.conv_weight, self.conv_bias, conv_state)
+        x, k, q = torch.split(silu(xkq), [E, N, N], dim=-1)  # (B, T, E), (B, T, N), (B, T, N)
+        dt = time_step(dt, self.dt_bias)  # (B, T, H)
         g = dt * -torch.exp(self.A_log)  # (B, T, H)
         v = (dt @ self.head_of_channel) * x  # (B, T, E)
         if exporting():
@@ -59,7 +59,7 @@ class SSDBlock(nn.Module):
                 v, g, k, q, scan_state, heads=config.heads
             )  # (B, T, E), (B, H, N, P)
         else:
-            assert scan_state is not None, "only a graph that is exported starts by itself"
+            assert scan_state is not None, "only an exported graph starts by itself"
             y, scan_state = ssd_chunked(v.view(*v.shape[:-1], -1, P), g, k, q, scan_state, config.chunk_rows)
             y = y.flatten(-2)  # (B, T, E)
         y = y + x * (self.D @ self.head_of_channel)  # (B, T, E)
