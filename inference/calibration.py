@@ -6,14 +6,14 @@ section 4.2.
 
 from collections.abc import Sequence
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
 from lob.errors import InputError
+from lob.kernel import kernel
 
 
-@numba.njit(cache=True)
+@kernel
 def temperature_softmax(
     logits: npt.NDArray[np.float32],  # (H, C)
     temperatures: npt.NDArray[np.float64],  # (H,)

@@ -1,0 +1,219 @@
+"""The hot path of one symbol: frame bytes in, a calibrated prediction out, or None.
+
+    frame -> lob.rows (decode, sequence, book, feature row, window) -> engine -> calibration -> prediction
+
+This is the only composition of these steps with a model; the live feed, the replay and the benchmarks all
+call it. It holds no clock (time is an argument) and does no I/O. What a frame does to the symbol's state is
+decided by `lob.sync.SymbolLifecycle`; here it is only told what happened.
+"""
+
+from inference.artifact import Artifact
+from inference.calibration import Calibration
+from inference.engines.engine import Engine
+from inference.engines.selection import create_engine
+from inference.prediction import HorizonPrediction, Prediction
+from lob.errors import InputError
+from lob.instrument import Instrument
+from lob.rows import RowPath, RowStatus
+from lob.sync import LifecycleEvent, SymbolLifecycle, SymbolState
+from lob.venues import make_decoder
+
+DEFAULT_STALL_MS = 5_000
+
+_LOST = {
+    RowStatus.GAP: LifecycleEvent.GAP,
+    RowStatus.CROSSED: LifecycleEvent.CROSSED,
+    RowStatus.MALFORMED: LifecycleEvent.MALFORMED,
+    RowStatus.OVERFLOW: LifecycleEvent.OVERFLOW,
+}
+_FRESH_WITHOUT_ROW = frozenset({RowStatus.NO_ROW, RowStatus.IGNORED, RowStatus.ONE_SIDED})
+
+
+class Pipeline:
+    """One symbol's way from frames to predictions. Not for two threads at once.
+
+    A prediction leaves only while the state is LIVE: book in sequence, both sides there, not crossed, fresh,
+    engine warm, logits finite. Whatever ends that drops the book, and a new snapshot starts book, rows and
+    engine from nothing. The caller says when the connection comes and goes, asks the venue for a snapshot
+    when `needs_resync` is set, and calls `check_freshness` on a timer.
+    """
+
+    def __init__(
+        self, rows: RowPath, engine: Engine, artifact: Artifact, *, stall_ms: int = DEFAULT_STALL_MS
+    ) -> None:
+        """Compose `rows` and an `engine` made for `rows.window`.
+
+        `stall_ms`: without a book message for so long the feed counts as stalled. Raises InputError where
+        rows are not what the artifact was trained on, or `stall_ms` is below 1.
+        """
+        manifest = artifact.manifest
+        for field, came, allowed in (
+            ("schema", rows.schema.name, artifact.schema.name),
+            ("sampling", rows.sampling, manifest.sampling),
+        ):
+            if came != allowed:
+                raise InputError(f"{field}: {came!r} came, model {artifact.name} allows {allowed!r}")
+        if stall_ms < 1:
+            raise InputError(f"stall_ms: {stall_ms} came; allowed: 1 or more")
+        self.rows = rows
+        self.engine = engine
+        self.artifact = artifact
+        self.symbol = rows.symbol
+        self.lifecycle = SymbolLifecycle()
+        self.state_revision = 0
+        """Rises with every change of `state` or `reason`, so that a caller can tell subscribers."""
+        self._calibration = Calibration(manifest.temperatures, len(manifest.classes))
+        self._horizons = manifest.horizons
+        self._stall_ms = stall_ms
+        self._fresh_ns: int | None = None
+        self._predictions = self._not_finite = self._stalls = 0
+
+    @classmethod
+    def create(
+        cls,
+        artifact: Artifact,
+        instrument: Instrument,
+        *,
+        engine: str = "auto",
+        venue: str = "bybit",
+        depth: int | None = None,
+        stall_ms: int = DEFAULT_STALL_MS,
+    ) -> "Pipeline":
+        """A pipeline for `artifact` on `instrument`'s book, with its own rows and engine.
+
+        `depth`: see `lob.rows.RowPath`. Raises InputError and ArtifactError as the parts do.
+        """
+        manifest = artifact.manifest
+        rows = RowPath(
+            make_decoder(venue),
+            instrument,
+            artifact.schema,
+            manifest.sampling,
+            manifest.window_length,
+            depth=depth,
+        )
+        return cls(rows, create_engine(engine, artifact, rows.window), artifact, stall_ms=stall_ms)
+
+    @property
+    def state(self) -> SymbolState:
+        """What predictions are worth now."""
+        return self.lifecycle.state
+
+    @property
+    def reason(self) -> str:
+        """Why the state is what it is; empty while LIVE."""
+        return self.lifecycle.reason
+
+    @property
+    def needs_resync(self) -> bool:
+        """Whether the caller has to ask the venue for a new snapshot."""
+        return self.lifecycle.needs_resync
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """Frames by `RowStatus`, predictions made, rows whose logits were not finite, stalls."""
+        return {
+            **self.rows.counters,
+            "predictions": self._predictions,
+            "not_finite": self._not_finite,
+            "stalls": self._stalls,
+        }
+
+    def on_frame(self, frame: bytes, receive_ns: int) -> Prediction | None:
+        """Take one frame in, received at `receive_ns`; answer a prediction if it gave a row and all is well.
+
+        The prediction's `emit_ns` is 0 until its sender calls `stamp`.
+        """
+        rows = self.rows
+        status = rows.on_frame(frame, receive_ns)
+        if status is RowStatus.ROW or status is RowStatus.SNAPSHOT:
+            self._fresh_ns = receive_ns
+            return self._on_row(status, receive_ns)
+        if status in _FRESH_WITHOUT_ROW:
+            self._fresh_ns = receive_ns
+            if status is RowStatus.ONE_SIDED:
+                self._on_one_sided()
+        elif status in _LOST:
+            self._happened(_LOST[status])
+        return None
+
+    def on_connected(self) -> None:
+        """A connection to the venue is there and subscribed; nothing from before it counts."""
+        self.rows.reset()
+        self._fresh_ns = None
+        self._happened(LifecycleEvent.CONNECTED)
+
+    def on_disconnected(self, reason: str = "") -> None:
+        """The connection is lost; `reason` is told to subscribers."""
+        self.rows.reset()
+        self._happened(LifecycleEvent.DISCONNECTED, reason)
+
+    def resync_requested(self) -> None:
+        """The caller has asked the venue for a new snapshot; it is given `stall_ms` from here to come."""
+        self._fresh_ns = None
+        self.lifecycle.resync_requested()
+
+    def check_freshness(self, now_ns: int) -> bool:
+        """Notice a stalled feed at `now_ns`, a time like `receive_ns`; answer whether the state changed.
+
+        While connected and without a book message for `stall_ms` the book is dropped and `needs_resync`
+        rises; it rises again after as long without an answer.
+        """
+        if self.state is SymbolState.CONNECTING:
+            return False
+        if self._fresh_ns is None:
+            self._fresh_ns = now_ns
+        if now_ns - self._fresh_ns < self._stall_ms * 1_000_000:
+            return False
+        self._fresh_ns = now_ns
+        self._stalls += 1
+        self.rows.reset()
+        return self._happened(LifecycleEvent.STALLED, f"no book message for {self._stall_ms} ms")
+
+    def _on_row(self, status: RowStatus, receive_ns: int) -> Prediction | None:
+        rows, engine = self.rows, self.engine
+        window = rows.window
+        if window.count == 1:  # the first row of a new book, which need not be its snapshot's
+            engine.reset()
+        if status is RowStatus.SNAPSHOT:
+            self._happened(LifecycleEvent.SNAPSHOT)
+        logits = engine.push(window.latest())
+        if logits is None:
+            return None
+        calibration = self._calibration
+        if not calibration.apply(logits):
+            self._not_finite += 1
+            rows.reset()
+            self._happened(LifecycleEvent.NOT_FINITE)
+            return None
+        if self.lifecycle.state is not SymbolState.LIVE and not self._happened(LifecycleEvent.ENGINE_WARM):
+            return None
+        self._predictions += 1
+        return Prediction(
+            symbol=self.symbol,
+            model=self.artifact.name,
+            engine=engine.name,
+            update_id=rows.update_id,
+            exchange_ms=rows.exchange_ms,
+            receive_ns=receive_ns,
+            emit_ns=0,
+            latency_us=0.0,
+            mid=rows.mid,
+            horizons=[
+                HorizonPrediction(horizon, best - 1, probabilities[best], probabilities)
+                for horizon, best, probabilities in zip(
+                    self._horizons, calibration.best.tolist(), calibration.probabilities.tolist(), strict=True
+                )
+            ],
+        )
+
+    def _on_one_sided(self) -> None:
+        """A sound book with an empty side. Where none was there before, a snapshot brought it."""
+        if self.lifecycle.state not in {SymbolState.WARMING, SymbolState.LIVE}:
+            self._happened(LifecycleEvent.SNAPSHOT)
+        self._happened(LifecycleEvent.ONE_SIDED)
+
+    def _happened(self, event: LifecycleEvent, detail: str = "") -> bool:
+        changed = self.lifecycle.on(event, detail)
+        self.state_revision += changed
+        return changed
