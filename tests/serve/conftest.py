@@ -1,11 +1,13 @@
 """Real sockets for this folder's tests: the application on a free port, over a hub the test publishes to."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import pytest
+from websockets.asyncio.server import ServerConnection, serve
 
 from inference.prediction import HorizonPrediction, Prediction
 from lob.sync import SymbolState
@@ -124,3 +126,76 @@ async def run_app(
 def running_app() -> Callable[..., object]:
     """`async with running_app() as app:` runs the application."""
     return run_app
+
+
+class ScriptedExchange:
+    """A real websocket server that speaks Bybit's requests and pushes what the test tells it to.
+
+    Each subscription is acknowledged and answered with a snapshot, unless the test says otherwise.
+    """
+
+    def __init__(self) -> None:
+        self.requests: list[dict] = []
+        self.connections: list[ServerConnection] = []
+        self.snapshots = True
+        self.acknowledge: Callable[[dict], dict | None] = lambda request: {
+            "success": True,
+            "ret_msg": "",
+            "conn_id": "test",
+            "req_id": request.get("req_id", ""),
+            "op": request["op"],
+        }
+        self.url = ""
+        self.update_id = 1_000
+        self._arrived = asyncio.Event()
+
+    async def handle(self, connection: ServerConnection) -> None:
+        self.connections.append(connection)
+        async for text in connection:
+            request = json.loads(text)
+            self.requests.append(request)
+            self._arrived.set()
+            if request["op"] == "ping":
+                await connection.send('{"success":true,"ret_msg":"pong","conn_id":"test","op":"ping"}')
+                continue
+            reply = self.acknowledge(request)
+            if reply is not None:
+                await connection.send(json.dumps(reply))
+                if reply["success"] and request["op"] == "subscribe" and self.snapshots:
+                    await self.push("snapshot", [["100.0", "1"]], [["100.1", "2"]])
+
+    async def push(self, kind: str, bids: list, asks: list, *, skip: int = 0) -> None:
+        self.update_id += 1 + skip
+        frame = {
+            "topic": "orderbook.50.BTCUSDT",
+            "type": kind,
+            "ts": 1_700_000_000_000 + self.update_id,
+            "data": {"s": "BTCUSDT", "b": bids, "a": asks, "u": self.update_id, "seq": self.update_id},
+            "cts": 1_700_000_000_000 + self.update_id,
+        }
+        await self.connections[-1].send(json.dumps(frame, separators=(",", ":")))
+
+    def operations(self) -> list[str]:
+        return [request["op"] for request in self.requests]
+
+
+async def until(condition: Callable[[], bool], timeout_s: float = 5) -> None:
+    """Waits for something another task brings about; fails when it does not come."""
+    async with asyncio.timeout(timeout_s):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+@asynccontextmanager
+async def run_scripted_exchange(port: int = 0) -> AsyncIterator[ScriptedExchange]:
+    exchange = ScriptedExchange()
+    async with serve(exchange.handle, "127.0.0.1", port, compression=None, close_timeout=0.2) as server:
+        host, port = server.sockets[0].getsockname()
+        exchange.url = f"ws://{host}:{port}/v5/public/linear"
+        yield exchange
+
+
+@pytest.fixture
+def scripted_exchange() -> Callable[..., object]:
+    """`async with scripted_exchange() as exchange:` runs a server whose every push the test decides."""
+    return run_scripted_exchange
