@@ -9,11 +9,11 @@ from enum import IntEnum
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from lob.decimal_text import Levels, read_levels
 from lob.errors import InputError
 from lob.instrument import Instrument
+from lob.kernel import kernel
 from lob.messages import BookUpdate
 from lob.sync import Verdict, sequence_verdict
 
@@ -49,6 +49,9 @@ class BookStatus(IntEnum):
     OVERFLOW = 9
 
 
+_STATUSES = {status.value: status for status in BookStatus}
+
+
 class OrderBook:
     """One instrument's book, at most `capacity` levels a side.
 
@@ -80,7 +83,7 @@ class OrderBook:
             bytes(update.bids),
             bytes(update.asks),
         )
-        return BookStatus(code)
+        return _STATUSES[code]
 
     def invalidate(self) -> None:
         """Refuse all changes until the next snapshot, as after a lost connection."""
@@ -135,7 +138,7 @@ class OrderBook:
         return self.keys[side, first:count][::-1].copy(), self.sizes[side, first:count][::-1].copy()
 
 
-@njit(cache=True)
+@kernel
 def update_book(
     header: Integers,
     keys: Integers,
@@ -205,7 +208,7 @@ def update_book(
     return BookStatus.SNAPSHOT.value if restarts else BookStatus.OK.value
 
 
-@njit(cache=True)
+@kernel
 def set_level(keys: Integers, sizes: Floats, count: int, key: int, size: float) -> int:
     """Set, insert or (size 0) delete one level of a side (capacity,); its new count, -1 where it is full.
 
@@ -244,7 +247,7 @@ def set_level(keys: Integers, sizes: Floats, count: int, key: int, size: float) 
     return count + 1
 
 
-@njit(cache=True)
+@kernel
 def _change_side(keys: Integers, sizes: Floats, side: int, source: int, count: int, changes: int) -> int:
     """Apply the first `changes` levels of row `source` to `side`; its count, -1 where it is full."""
     side_keys, side_sizes = keys[side], sizes[side]
@@ -255,7 +258,7 @@ def _change_side(keys: Integers, sizes: Floats, side: int, source: int, count: i
     return count
 
 
-@njit(cache=True)
+@kernel
 def _replace_side(keys: Integers, sizes: Floats, side: int, source: int, levels: int) -> int:
     """Make row `side` of the first `levels` levels of row `source`; answers its count."""
     if _is_best_first(keys[source], sizes[source], levels):
@@ -266,7 +269,7 @@ def _replace_side(keys: Integers, sizes: Floats, side: int, source: int, levels:
     return _change_side(keys, sizes, side, source, 0, levels)
 
 
-@njit(cache=True)
+@kernel
 def _is_best_first(keys: Integers, sizes: Floats, levels: int) -> bool:
     """Whether levels fall strictly from the best on and none is empty, as venues send snapshots."""
     for index in range(levels):
@@ -275,7 +278,7 @@ def _is_best_first(keys: Integers, sizes: Floats, levels: int) -> bool:
     return True
 
 
-@njit(cache=True)
+@kernel
 def _holds(header: Integers, keys: Integers, sizes: Floats, new_bids: int, new_asks: int) -> bool:
     """Whether the message's levels, best first, are the book as it stands."""
     if new_bids != header[BID_COUNT] or new_asks != header[ASK_COUNT]:

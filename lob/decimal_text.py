@@ -10,9 +10,9 @@ from enum import IntEnum
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from lob.instrument import MAXIMUM_SCALED_PRICE
+from lob.kernel import allocating_kernel, kernel
 
 MAXIMUM_DIGITS = 48
 """Most digits a number may be printed with; longer ones are refused."""
@@ -49,7 +49,7 @@ class Levels(IntEnum):
     TOO_MANY = -2
 
 
-@njit(cache=True)
+@kernel
 def scan_decimal(text: bytes, start: int) -> tuple[int, int, int, int]:
     """Read the number that starts at `start`; answers (`Decimals`, mantissa, decimals, end).
 
@@ -97,7 +97,7 @@ def scan_decimal(text: bytes, start: int) -> tuple[int, int, int, int]:
     return kind, mantissa, decimals, position
 
 
-@njit(cache=True)
+@kernel
 def read_ticks(text: bytes, start: int, tick_mantissa: int, tick_decimals: int) -> tuple[int, int]:
     """The price that starts at `start`, as (ticks, end); ticks is -1 where it is none on the grid."""
     kind, mantissa, decimals, end = scan_decimal(text, start)
@@ -114,7 +114,7 @@ def read_ticks(text: bytes, start: int, tick_mantissa: int, tick_decimals: int) 
     return scaled // tick_mantissa, end
 
 
-@njit(cache=True)
+@kernel
 def read_size(text: bytes, start: int) -> tuple[float, int]:
     """The size that starts at `start`, as (size, end); -1 where it is none or beyond `MAXIMUM_SIZE`.
 
@@ -132,7 +132,7 @@ def read_size(text: bytes, start: int) -> tuple[float, int]:
     return (size if size <= MAXIMUM_SIZE else -1.0), end
 
 
-@njit(cache=True)
+@kernel
 def read_levels(
     text: bytes,
     keys: npt.NDArray[np.int64],
@@ -141,7 +141,7 @@ def read_levels(
     tick_mantissa: int,
     tick_decimals: int,
 ) -> int:
-    """Read JSON `[["price","size"],...]` into `keys` (sign * ticks) and `sizes`, both (capacity,), in its order.
+    """Read JSON `[["price","size"],...]` into `keys` (sign * ticks) and `sizes`, both (capacity,), in order.
 
     Answers the number of levels, or a `Levels` code below zero where the text is anything else.
     """
@@ -177,7 +177,7 @@ def read_levels(
     return count if _skip_space(text, end) == len(text) else Levels.MALFORMED.value
 
 
-@njit(cache=True)
+@kernel
 def _skip_space(text: bytes, position: int) -> int:
     """The first index from `position` on that holds no JSON white space."""
     while position < len(text) and text[position] <= _SPACE:
@@ -188,7 +188,7 @@ def _skip_space(text: bytes, position: int) -> int:
     return position
 
 
-@njit(cache=True)
+@kernel
 def _expect(text: bytes, position: int, byte: int) -> int:
     """The index after `byte`, the next but for white space; -1 where another is next, or `position` is -1."""
     if position < 0:
@@ -199,7 +199,7 @@ def _expect(text: bytes, position: int, byte: int) -> int:
     return -1
 
 
-@njit(cache=True)
+@allocating_kernel
 def nearest_float64(text: bytes, start: int, end: int) -> float:
     """The float64 nearest to the digits of `text[start:end]`, ties to even, whatever their number.
 
@@ -244,7 +244,7 @@ def nearest_float64(text: bytes, start: int, end: int) -> float:
     return math.ldexp(float(rounded), spare - shift)
 
 
-@njit(cache=True)
+@kernel
 def _multiply_add(limbs: npt.NDArray[np.int64], factor: int, addend: int) -> None:
     """limbs = limbs * factor + addend."""
     carry = addend
@@ -254,7 +254,7 @@ def _multiply_add(limbs: npt.NDArray[np.int64], factor: int, addend: int) -> Non
         carry >>= _LIMB_BITS
 
 
-@njit(cache=True)
+@kernel
 def _bit_length(limbs: npt.NDArray[np.int64]) -> int:
     """Bits of the whole number in `limbs`, without leading zeros."""
     for index in range(len(limbs) - 1, -1, -1):
@@ -266,7 +266,7 @@ def _bit_length(limbs: npt.NDArray[np.int64]) -> int:
     return 0
 
 
-@njit(cache=True)
+@kernel
 def _subtract_if_not_less(limbs: npt.NDArray[np.int64], other: npt.NDArray[np.int64]) -> bool:
     """limbs -= other where that stays 0 or more; answers whether it did."""
     for index in range(len(limbs) - 1, -1, -1):

@@ -7,9 +7,9 @@ import math
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from lob.book import ASK_COUNT, ASKS, BID_COUNT, BIDS, Floats, Integers
+from lob.kernel import kernel
 from lob.schema import FEATURE_COUNT, LEVELS
 
 BID_TICKS, BID_SIZES, ASK_TICKS, ASK_SIZES, BID_LOGS, ASK_LOGS = range(6)
@@ -27,7 +27,7 @@ def empty_top() -> Floats:
     return np.full((6, LEVELS), np.nan)
 
 
-@njit(cache=True)
+@kernel
 def sample_row(
     header: Integers,
     keys: Integers,
@@ -92,5 +92,6 @@ def sample_row(
     row[_SPREAD] = spread
     row[_IMBALANCE] = imbalance
     row[_FLOW] = flow
-    mirror[:] = row
+    for column in range(FEATURE_COUNT):
+        mirror[column] = row[column]
     return True

@@ -25,6 +25,7 @@ class Instrument:
     tick_size: str
     tick_mantissa: int = field(init=False, repr=False)
     tick_decimals: int = field(init=False, repr=False)
+    _scale: int = field(init=False, repr=False)  # 10 ** tick_decimals
 
     def __post_init__(self) -> None:
         if not self.symbol:
@@ -37,6 +38,7 @@ class Instrument:
             )
         object.__setattr__(self, "tick_mantissa", mantissa)
         object.__setattr__(self, "tick_decimals", decimals)
+        object.__setattr__(self, "_scale", 10**decimals)
 
     def ticks(self, price: str) -> int:
         """The whole number of ticks in a printed price.
@@ -45,9 +47,9 @@ class Instrument:
         """
         mantissa, decimals = _mantissa_and_decimals(price, "price")
         if decimals <= self.tick_decimals:
-            scaled = mantissa * 10 ** (self.tick_decimals - decimals)
+            scaled = mantissa * self._scale // 10**decimals
             if scaled % self.tick_mantissa == 0 and scaled < MAXIMUM_SCALED_PRICE:
-                return scaled // self.tick_mantissa
+                return int(scaled // self.tick_mantissa)
         raise InputError(
             f"price: {price!r} is off the grid of {self.symbol}; "
             f"allowed: a multiple of the tick size {self.tick_size}, below 2^53 units of its last decimal"
@@ -55,11 +57,11 @@ class Instrument:
 
     def price(self, ticks: int) -> float:
         """The price of `ticks`, the float64 nearest to it: equal to `float` of the printed price."""
-        return ticks * self.tick_mantissa / 10**self.tick_decimals
+        return ticks * self.tick_mantissa / self._scale
 
     def mid(self, bid_ticks: int, ask_ticks: int) -> float:
         """The price half way between two prices in ticks, correctly rounded."""
-        return (bid_ticks + ask_ticks) * self.tick_mantissa / (2 * 10**self.tick_decimals)
+        return (bid_ticks + ask_ticks) * self.tick_mantissa / (2 * self._scale)
 
 
 def infer_instrument(symbol: str, prices: Iterable[str]) -> Instrument:

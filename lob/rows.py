@@ -5,19 +5,19 @@ from enum import IntEnum
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from lob.book import DEFAULT_CAPACITY, BookStatus, Floats, Integers, OrderBook, update_book
 from lob.errors import InputError
 from lob.features import empty_top, sample_row
 from lob.instrument import Instrument
+from lob.kernel import kernel
 from lob.messages import BookUpdate, Malformed, Message
 from lob.schema import LOB44, Schema, check_sampling
 from lob.venues import Decoder
 from lob.window import RingWindow
 
 MAXIMUM_PENDING = 2_000
-"""Changes kept for a snapshot that comes by another way; the oldest go first, and then the join shows a gap."""
+"""Changes kept for a snapshot sent apart; the oldest go first, and then the join shows a gap."""
 
 
 class RowStatus(IntEnum):
@@ -98,7 +98,7 @@ class RowPath:
         if not isinstance(message, BookUpdate):
             not_json = isinstance(message, Malformed)
             code = RowStatus.NOT_JSON.value if not_json else RowStatus.NOT_BOOK.value
-        elif message.symbol not in {self.symbol, ""} or (
+        elif (message.symbol != self.symbol and message.symbol) or (
             message.depth != self._depth and not self._takes_depth(message)
         ):
             code = RowStatus.OTHER_STREAM.value
@@ -127,7 +127,7 @@ class RowPath:
         return {status.name.lower(): count for status, count in zip(_STATUSES, self._counts, strict=True)}
 
     def _takes_depth(self, message: BookUpdate) -> bool:
-        """Whether a message of a depth not seen so far is ours; the first snapshot's depth is taken for good."""
+        """Whether a message of another depth is ours; the first snapshot's depth is taken for good."""
         if self._depth is not None:
             return False
         if message.is_snapshot:
@@ -137,7 +137,7 @@ class RowPath:
     def _on_change(self, update: BookUpdate) -> int:
         """Apply a change and sample; answers a `RowStatus` as an int."""
         book, window = self.book, self.window
-        code: int = update_and_sample(
+        code = update_and_sample(
             book.header,
             book.keys,
             book.sizes,
@@ -160,7 +160,7 @@ class RowPath:
         return code
 
     def _on_snapshot(self, update: BookUpdate, receive_ns: int) -> int:
-        """Start the book from a snapshot, join what was kept for it, sample; answers a `RowStatus` as an int."""
+        """Start from a snapshot, join what was kept for it, sample; answers a `RowStatus` as an int."""
         book = self.book
         if self._snapshot_apart and book.usable and update.update_id <= book.update_id:
             return RowStatus.IGNORED.value
@@ -188,7 +188,7 @@ class RowPath:
         return _SNAPSHOT if restarted else _ROW
 
     def _join_pending(self, status: BookStatus) -> BookStatus:
-        """Apply the changes kept for the snapshot just applied; answers the book's status after the last one."""
+        """Apply the changes kept for the snapshot just applied; the book's status after the last one."""
         for update in self._pending:
             joined = self.book.apply(update)
             if joined is BookStatus.IGNORED:
@@ -212,7 +212,7 @@ class RowPath:
         self._top.fill(np.nan)
 
 
-@njit(cache=True)
+@kernel
 def update_and_sample(
     header: Integers,
     keys: Integers,
@@ -228,7 +228,7 @@ def update_and_sample(
     asks: bytes,
 ) -> int:
     """Apply a change to the book and write its row to `slot` if sampled; answers a `RowStatus` as an int."""
-    status: int = update_book(
+    status = update_book(
         header, keys, sizes, False, False, first_update_id, update_id, previous_update_id, bids, asks
     )
     if status != BookStatus.OK.value:

@@ -7,7 +7,7 @@ state it answers.
 
 from enum import Enum, IntEnum, auto
 
-from numba import njit
+from lob.kernel import kernel
 
 
 class Verdict(IntEnum):
@@ -20,7 +20,7 @@ class Verdict(IntEnum):
     GAP = 4
 
 
-@njit(cache=True)
+@kernel
 def sequence_verdict(
     is_snapshot: bool,
     first_update_id: int,
@@ -84,6 +84,7 @@ class LifecycleEvent(Enum):
     MALFORMED = auto()
     OVERFLOW = auto()
     STALLED = auto()
+    NOT_FINITE = auto()
 
 
 LOST_BOOK = frozenset(
@@ -93,9 +94,10 @@ LOST_BOOK = frozenset(
         LifecycleEvent.MALFORMED,
         LifecycleEvent.OVERFLOW,
         LifecycleEvent.STALLED,
+        LifecycleEvent.NOT_FINITE,
     }
 )
-"""Events after which the book cannot be trusted until a new snapshot."""
+"""Events after which nothing is published until a new snapshot: book, rows and model start again from it."""
 
 REASONS = {
     LifecycleEvent.CONNECTED: "waiting for a snapshot of the book",
@@ -108,6 +110,7 @@ REASONS = {
     LifecycleEvent.MALFORMED: "malformed book message",
     LifecycleEvent.OVERFLOW: "more levels than the book holds",
     LifecycleEvent.STALLED: "feed stalled",
+    LifecycleEvent.NOT_FINITE: "model produced non-finite values",
 }
 
 

@@ -23,8 +23,8 @@ class RingWindow:
         self.length = length
         self.feature_count = feature_count
         self.storage: Rows = np.zeros((2 * length, feature_count), np.float32)  # (2L, F)
-        self._rows = [self.storage[slot] for slot in range(length)]  # L views (F,)
-        self._windows = [
+        self._rows: list[Rows] = [self.storage[slot] for slot in range(length)]  # L views (F,)
+        self._windows: list[Rows] = [
             self.storage[slot + 1 : slot + 1 + length] for slot in range(length)
         ]  # L views (L, F)
         self.next_slot = 0

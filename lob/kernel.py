@@ -1,0 +1,49 @@
+"""The decorator of every jitted function here: Numba without memory management, kept on disk.
+
+Two things differ from `numba.njit(cache=True)`.
+
+- A kernel works on the arrays it is given and allocates nothing: Numba's reference counting is left out,
+  and code that needs it does not compile. Counting cost more than the work: an atomic operation for every
+  array at every call, most of the time of a book update.
+- Numba keeps compiled code on disk until the file of that one function changes; the functions it calls and
+  the numbers it takes from other files are compiled in and may be stale. Here it is kept until any Python
+  file of this folder, or of the function's own, changes.
+"""
+
+import hashlib
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import TypeVar
+
+from numba import njit
+
+Function = TypeVar("Function", bound=Callable[..., object])
+
+
+def kernel(function: Function) -> Function:
+    """`function` compiled on its first call, to allocate nothing; itself where `NUMBA_DISABLE_JIT` is set."""
+    return _compiled(function, allocates=False)
+
+
+def allocating_kernel(function: Function) -> Function:
+    """As `kernel`, for the rare path that needs arrays of its own."""
+    return _compiled(function, allocates=True)
+
+
+def _compiled(function: Function, *, allocates: bool) -> Function:
+    dispatcher: Function = njit(cache=True, _nrt=allocates)(function)
+    cache = getattr(dispatcher, "_cache", None)
+    if cache is not None:
+        folder = Path(function.__code__.co_filename).parent
+        cache._cache_file._source_stamp = (_fingerprint(Path(__file__).parent), _fingerprint(folder))
+    return dispatcher
+
+
+@lru_cache
+def _fingerprint(folder: Path) -> str:
+    """sha256 of all Python files of a folder."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.glob("*.py")):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()
