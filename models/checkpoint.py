@@ -33,7 +33,7 @@ def load_model(directory: Path) -> MambaLOB:
     path = directory / CONFIGURATION_FILE
     try:
         content = json.loads(path.read_text())
-        version, values = content["format_version"], content["model"]
+        version, values = content["format_version"], dict(content["model"])
     except OSError as error:
         raise InputError(
             f"{path}: {error.strerror}; allowed: a folder that `mambalob train` wrote"
