@@ -9,14 +9,15 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from lob.errors import InputError
-from training.metrics import CLASSES, DOWN, FLAT, UP, Floats, Integers, checked_labels, class_shares
+from lob.labels import DOWN, FLAT, UP
+from training.metrics import CLASSES, Floats, Integers, checked_labels, class_shares
 
 LOGISTIC_ITERATIONS = 2000
 SMALLEST_SHARE = 1e-6
 
 
 def prior_log_probabilities(training_labels: NDArray[np.integer]) -> Floats:
-    """(3,) logarithms of the training part's class shares, of which none counts less than one in a million."""
+    """(3,) logarithms of the training part's class shares, none taken as less than one in a million."""
     return np.asarray(np.log(np.maximum(class_shares(training_labels), SMALLEST_SHARE)))
 
 

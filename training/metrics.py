@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lob.errors import InputError
+from lob.labels import FLAT, UP
 
-DOWN, FLAT, UP = 0, 1, 2
 CLASSES = 3
 ECE_BINS = 15
 
