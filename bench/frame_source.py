@@ -67,7 +67,7 @@ def capture_source(path: Path) -> FrameSource:
     """The book frames of a capture's first symbol, read into memory, a pass from the first snapshot on.
 
     A snapshot that came beside the stream is put before the changes it is joined to. Raises CaptureError
-    where the file cannot be read or holds no snapshot of a book and a change to it.
+    where the file cannot be read or holds no snapshot of a book.
     """
     capture = open_capture(path)
     decoder = make_decoder(capture.venue)
@@ -79,12 +79,12 @@ def capture_source(path: Path) -> FrameSource:
             symbol = symbol or message.symbol
             kept.append((captured, message))
     first = next((place for place, (_, update) in enumerate(kept) if update.is_snapshot), None)
-    if first is None or len(kept) < 2 or not symbol:
-        raise CaptureError(f"{path}: no snapshot of a book and a change to it came; both are needed")
-    before = kept[:first] if decoder.snapshot_apart else []
-    ordered = [kept[first], *before, *kept[first + 1 :]]
-    frames = [captured for captured, _ in ordered]
+    if first is None or not symbol:
+        raise CaptureError(f"{path}: no snapshot of a named book came; one is needed to start from")
     depth = kept[first][1].depth
+    before = kept[:first] if decoder.snapshot_apart else []
+    ordered = [one for one in (kept[first], *before, *kept[first + 1 :]) if one[1].depth == depth]
+    frames = [captured for captured, _ in ordered]
     return FrameSource(
         title=f"capture {path.name}, {len(frames):,} book frames of {symbol}",
         venue=capture.venue,

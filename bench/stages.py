@@ -19,6 +19,8 @@ from bench.harness import time_calls
 from bench.samples import Samples
 from inference.artifact import Artifact
 from inference.engines.selection import create_engine
+from inference.pipeline import Pipeline
+from inference.prediction import encode_prediction
 from lob.book import BookStatus, OrderBook
 from lob.captures import CapturedFrame
 from lob.errors import InputError
@@ -28,6 +30,9 @@ from lob.rows import RowPath, RowStatus
 from lob.schema import LOB44, Sampling
 from lob.venues import make_decoder
 from lob.window import RingWindow
+
+SAMPLE_LATENCY_NS: Final = 123_456
+"""What a prediction to be encoded says it took, so that its numbers have the digits of a real one's."""
 
 FRUITLESS_FRAMES: Final = 50_000
 """Frames in a row of which none did a stage's work, after which the input is called unfit."""
@@ -187,7 +192,14 @@ class EngineStage(Stage):
         super().__init__(source)
         self.name = engine
         self.model = model
-        self._path = _row_path(source, artifact)
+        manifest = artifact.manifest
+        self._path = RowPath(
+            make_decoder(source.venue),
+            source.instrument,
+            artifact.schema,
+            manifest.sampling,
+            manifest.window_length,
+        )
         self._engine = create_engine(engine, artifact, self._path.window)
         self.precision = str(self._engine.describe()["precision"])
         self.method = f"engine.push(row) from Python, {self._engine.describe()['graph_nodes']} graph nodes"
@@ -198,11 +210,10 @@ class EngineStage(Stage):
         kept = []
         path, engine, window = self._path, self._engine, self._path.window
         for receive_ns, frame in frames:
-            status = path.on_frame(frame, receive_ns)
-            if status is RowStatus.SNAPSHOT:
-                engine.reset()
-            elif status is not RowStatus.ROW:
+            if path.on_frame(frame, receive_ns) not in {RowStatus.ROW, RowStatus.SNAPSHOT}:
                 continue
+            if window.count == 1:
+                engine.reset()
             row = window.latest()
             start = clock()
             logits = engine.push(row)
@@ -217,16 +228,70 @@ class EngineStage(Stage):
         self._engine.reset()
 
 
-def _row_path(source: FrameSource, artifact: Artifact) -> RowPath:
-    """The way from `source`'s frames to the rows that `artifact` was trained on."""
-    manifest = artifact.manifest
-    return RowPath(
-        make_decoder(source.venue),
-        source.instrument,
-        artifact.schema,
-        manifest.sampling,
-        manifest.window_length,
-    )
+class OnFrameStage(Stage):
+    """The whole of a tick: a frame's bytes to a calibrated prediction."""
+
+    name = "on_frame"
+
+    def __init__(self, source: FrameSource, artifact: Artifact, engine: str, model: str) -> None:
+        """Make a pipeline with the engine called `engine`; `model` is what the results call its weights."""
+        super().__init__(source)
+        self.model = model
+        self.pipeline = _connected_pipeline(source, artifact, engine)
+        self.precision = str(self.pipeline.engine.describe()["precision"])
+        self.method = f"pipeline.on_frame(frame, receive_ns) from Python, engine {self.pipeline.engine.name}"
+
+    def time(self, frames: Sequence[CapturedFrame]) -> list[int]:
+        """Time every frame; those that ended in a prediction are kept."""
+        arguments = [(frame, receive_ns) for receive_ns, frame in frames]
+        predictions, durations_ns = time_calls(self.pipeline.on_frame, arguments)
+        return [
+            duration_ns
+            for prediction, duration_ns in zip(predictions, durations_ns, strict=True)
+            if prediction is not None
+        ]
+
+    def restart(self) -> None:
+        """Wait for a snapshot, as on a new connection."""
+        _reconnect(self.pipeline)
+
+
+class EncodeStage(Stage):
+    """A prediction to the JSON that subscribers get."""
+
+    name = "encode"
+    precision = "none"
+    method = "encode_prediction(prediction) from Python"
+
+    def __init__(self, source: FrameSource, artifact: Artifact, engine: str, model: str) -> None:
+        """Make the pipeline whose predictions are encoded."""
+        super().__init__(source)
+        self.model = model
+        self.pipeline = _connected_pipeline(source, artifact, engine)
+
+    def time(self, frames: Sequence[CapturedFrame]) -> list[int]:
+        """Make the predictions untimed, then time encoding each."""
+        answers = (self.pipeline.on_frame(frame, receive_ns) for receive_ns, frame in frames)
+        predictions = [(prediction,) for prediction in answers if prediction is not None]
+        for (prediction,) in predictions:
+            prediction.stamp(prediction.receive_ns + SAMPLE_LATENCY_NS)
+        return time_calls(encode_prediction, predictions)[1]
+
+    def restart(self) -> None:
+        """Wait for a snapshot, as on a new connection."""
+        _reconnect(self.pipeline)
+
+
+def _connected_pipeline(source: FrameSource, artifact: Artifact, engine: str) -> Pipeline:
+    """A pipeline that waits for its first snapshot."""
+    pipeline = Pipeline.create(artifact, source.instrument, engine=engine, venue=source.venue)
+    pipeline.on_connected()
+    return pipeline
+
+
+def _reconnect(pipeline: Pipeline) -> None:
+    pipeline.on_disconnected("the capture has ended")
+    pipeline.on_connected()
 
 
 def _book_updates(messages: Iterable[Message]) -> list[BookUpdate]:

@@ -76,7 +76,7 @@ def test_other_symbols_are_left_out_and_the_grid_is_found(tmp_path: Path) -> Non
 
 def test_a_capture_without_a_snapshot_is_refused(tmp_path: Path) -> None:
     path = write_frames(tmp_path / "capture.ndjson", [frame("delta", n, [["99.5", "1"]]) for n in (2, 3)])
-    with pytest.raises(CaptureError, match="no snapshot of a book and a change"):
+    with pytest.raises(CaptureError, match="no snapshot of a named book"):
         capture_source(path)
 
 
