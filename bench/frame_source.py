@@ -1,17 +1,16 @@
 """What the stages are fed: the seeded stream of 3+3 deltas, or a capture played again and again."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Final
 
-import msgspec
-
 from bench.delta_stream import DeltaStream, DeltaStreamConfig
-from lob.captures import CapturedFrame, InstrumentHint, open_capture
+from inference.capture_instrument import capture_instrument
+from lob.captures import CapturedFrame, open_capture
 from lob.errors import CaptureError
-from lob.instrument import Instrument, infer_instrument
+from lob.instrument import Instrument
 from lob.messages import BookUpdate
 from lob.venues import make_decoder
 
@@ -67,48 +66,31 @@ def capture_source(path: Path) -> FrameSource:
     """The book frames of a capture's first symbol, read into memory, a pass from the first snapshot on.
 
     A snapshot that came beside the stream is put before the changes it is joined to. Raises CaptureError
-    where the file cannot be read or holds no snapshot of a book.
+    where the file cannot be read or holds no snapshot of a book, InputError where its symbol or tick size
+    cannot be told.
     """
     capture = open_capture(path)
+    symbol = capture.instruments[0].symbol if capture.instruments else None
+    instrument = capture_instrument(capture, symbol=symbol).instrument
     decoder = make_decoder(capture.venue)
     kept: list[tuple[CapturedFrame, BookUpdate]] = []
-    symbol = capture.instruments[0].symbol if capture.instruments else ""
     for captured in islice(capture, LARGEST_CAPTURE_FRAMES):
         message = decoder.decode(captured.frame)
-        if isinstance(message, BookUpdate) and (not symbol or message.symbol in {symbol, ""}):
-            symbol = symbol or message.symbol
+        if isinstance(message, BookUpdate) and message.symbol in {instrument.symbol, ""}:
             kept.append((captured, message))
     first = next((place for place, (_, update) in enumerate(kept) if update.is_snapshot), None)
-    if first is None or not symbol:
-        raise CaptureError(f"{path}: no snapshot of a named book came; one is needed to start from")
+    if first is None:
+        raise CaptureError(
+            f"{path}: no snapshot of {instrument.symbol}'s book came; one is needed to start from"
+        )
     depth = kept[first][1].depth
     before = kept[:first] if decoder.snapshot_apart else []
-    ordered = [one for one in (kept[first], *before, *kept[first + 1 :]) if one[1].depth == depth]
-    frames = [captured for captured, _ in ordered]
+    ordered = (kept[first], *before, *kept[first + 1 :])
+    frames = [captured for captured, update in ordered if update.depth == depth]
     return FrameSource(
-        title=f"capture {path.name}, {len(frames):,} book frames of {symbol}",
+        title=f"capture {path.name}, {len(frames):,} book frames of {instrument.symbol}",
         venue=capture.venue,
-        instrument=_instrument(path, symbol, capture.instruments, [update for _, update in ordered]),
+        instrument=instrument,
         input_size=f"depth{depth}" if depth else "full",
         passes=lambda: iter(frames),
     )
-
-
-def _instrument(
-    path: Path, symbol: str, known: Iterable[InstrumentHint], updates: Iterable[BookUpdate]
-) -> Instrument:
-    """The price grid as the capture states it, else the coarsest that holds every price in it."""
-    for hint in known:
-        if hint.symbol == symbol and hint.tick_size is not None:
-            return Instrument(symbol=symbol, tick_size=hint.tick_size)
-    prices: set[str] = set()
-    for update in updates:
-        for text in (update.bids, update.asks):
-            try:
-                levels = msgspec.json.decode(bytes(text), type=list[tuple[str, str]])
-            except msgspec.MsgspecError as error:
-                raise CaptureError(
-                    f"{path}: update {update.update_id}: unreadable levels: {error}"
-                ) from error
-            prices.update(price for price, _ in levels)
-    return infer_instrument(symbol, prices)
