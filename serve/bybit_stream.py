@@ -45,6 +45,12 @@ def check_stream_url(url: str) -> str:
     return url
 
 
+def public_address(url: str) -> str:
+    """`url` without the parts that may hold a secret: user, password, query and fragment."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
 def rest_base_url(stream_url: str) -> str:
     """The HTTP address that serves the instruments of a stream.
 
@@ -52,7 +58,7 @@ def rest_base_url(stream_url: str) -> str:
     `stream-testnet`); any other host, such as the local exchange, answers both on its own port.
     """
     parts = urlsplit(check_stream_url(stream_url))
-    host = parts.netloc
+    host = parts.netloc.rpartition("@")[2]
     label, dot, domain = host.partition(".")
     if dot and domain.startswith("bybit") and label.startswith("stream"):
         host = "api" + label.removeprefix("stream") + "." + domain

@@ -17,7 +17,14 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
 from lob.bybit import BybitDecoder
 from lob.errors import InputError
 from lob.messages import Acknowledgement, VenueError
-from serve.bybit_stream import PING_FRAME, BookTopic, check_stream_url, is_pushed, request_frame
+from serve.bybit_stream import (
+    PING_FRAME,
+    BookTopic,
+    check_stream_url,
+    is_pushed,
+    public_address,
+    request_frame,
+)
 from serve.clock import AnchoredClock
 from serve.reconnect import ReconnectPolicy
 from serve.venue_connection import StampedConnection, open_connection
@@ -138,6 +145,7 @@ class Feed:
         self._requests = 0
         self._subscribed_s = 0.0
         self._unacknowledged = ""
+        self._address = public_address(config.url)
 
     async def run(self) -> None:
         """Feed the consumer until cancelled.
@@ -154,10 +162,10 @@ class Feed:
             if loop.time() - began_s >= policy.settled_s:
                 failures = 0
             if policy.gives_up_after(failures + 1):
-                raise InputError(f"{self._config.url}: given up after {failures + 1} attempts: {reason}")
+                raise InputError(f"{self._address}: given up after {failures + 1} attempts: {reason}")
             delay_s = policy.delay_s(failures, self._random)
             failures += 1
-            logger.warning("%s: %s; connecting again in %.2f s", self._config.url, reason, delay_s)
+            logger.warning("%s: %s; connecting again in %.2f s", self._address, reason, delay_s)
             await asyncio.sleep(delay_s)
 
     async def _run_connection(self) -> str:
@@ -168,7 +176,7 @@ class Feed:
             async with open_connection(self._config.url, self._clock.now_ns) as connection:
                 connected = True
                 self.counters.connections += 1
-                logger.info("connected to %s", self._config.url)
+                logger.info("connected to %s", self._address)
                 self._consumer.on_connected()
                 try:
                     await self._serve_connection(cast(StampedConnection, connection))

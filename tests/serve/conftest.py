@@ -2,21 +2,37 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
+import torch
 from websockets.asyncio.server import ServerConnection, serve
 
+from inference.artifact import (
+    Architecture,
+    Manifest,
+    SchemaReference,
+    StateTensor,
+    TrainingData,
+    graph_metadata,
+    write_artifact,
+)
 from inference.prediction import HorizonPrediction, Prediction
+from lob.market import MarketConfiguration, SimulatedMarket
+from lob.schema import LOB44
 from lob.sync import SymbolState
+from models.configurations import MambaLOBConfig
+from models.mamba_lob import MambaLOB, parameter_count
 from serve.app import create_app
 from serve.clock import AnchoredClock
 from serve.hub import Hub
 from serve.responses import BookView, Level, ModelList
 from serve.server import Server, address_of, listen
 from serve.stream import StreamLimits, StreamServer
+from training.graph import export_graphs
 
 
 def make_prediction(
@@ -175,6 +191,12 @@ class ScriptedExchange:
         }
         await self.connections[-1].send(json.dumps(frame, separators=(",", ":")))
 
+    async def play(self, frames: Iterable[bytes], pause_s: float = 0.0) -> None:
+        """Sends frames as they are, as text."""
+        for frame in frames:
+            await self.connections[-1].send(frame, text=True)
+            await asyncio.sleep(pause_s)
+
     def operations(self) -> list[str]:
         return [request["op"] for request in self.requests]
 
@@ -199,3 +221,53 @@ async def run_scripted_exchange(port: int = 0) -> AsyncIterator[ScriptedExchange
 def scripted_exchange() -> Callable[..., object]:
     """`async with scripted_exchange() as exchange:` runs a server whose every push the test decides."""
     return run_scripted_exchange
+
+
+@pytest.fixture(scope="session")
+def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with one artifact, `tiny`: one SSD layer with random weights, exported as any other."""
+    torch.manual_seed(11)
+    config = MambaLOBConfig(block="ssd", size="tiny", layers=1, width=16, state_size=8)
+    model = MambaLOB(config).eval()
+    with torch.no_grad():
+        for weight in (model.head.weight, model.linear.weight):  # both start at zero
+            torch.nn.init.normal_(weight, std=0.3)
+    states = zip(model.state_names(), model.initial_state(1), strict=True)
+    manifest = Manifest(
+        name="tiny",
+        version="1",
+        architecture=Architecture(
+            family="mamba-lob",
+            block=config.block,
+            size=config.size,
+            layers=config.layers,
+            width=config.width,
+            state_size=config.state_size,
+            expand=config.expand,
+            parameters=parameter_count(model),
+        ),
+        schema=SchemaReference(name=LOB44.name, version=LOB44.version, hash=LOB44.hash),
+        sampling="top_changed",
+        context="stream",
+        window_length=20,
+        warmup_rows=5,
+        horizons=config.horizons,
+        state=tuple(StateTensor(name=name, shape=tuple(tensor.shape)) for name, tensor in states),
+        temperatures=(0.8, 1.0, 1.7),
+        training=TrainingData(files=(), rows=0, seconds=0.0, seed=11),
+    )
+    graphs = export_graphs(model, tmp_path_factory.mktemp("graphs"), 20, graph_metadata(manifest))
+    folder = tmp_path_factory.mktemp("models")
+    write_artifact(
+        folder / "tiny",
+        manifest,
+        {"step": graphs.step.read_bytes(), "window": graphs.window.read_bytes()},
+        card="# tiny\n",
+    )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def market_frames() -> list[bytes]:
+    """The first 600 frames of the simulated market: BTCUSDT, 50 levels, a tick of 0.10."""
+    return [frame for _, frame in SimulatedMarket(MarketConfiguration(seed=5)).generate(600)]

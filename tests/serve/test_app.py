@@ -18,9 +18,7 @@ async def test_a_prediction_is_answered_while_live_and_refused_with_the_reason_o
         problem = msgspec.json.decode(answer.content, type=Problem)
         assert problem.detail == "BTCUSDT is connecting: the service has just started"
         app.go_live()
-        assert (
-            await client.get("/v1/predictions/BTCUSDT")
-        ).status_code == 503  # none was published
+        assert (await client.get("/v1/predictions/BTCUSDT")).status_code == 503  # none was published
         app.publish(9)
         answer = await client.get("/v1/predictions/BTCUSDT")
         assert answer.status_code == 200
