@@ -47,6 +47,8 @@ class MambaLOBConfig:
             )
         if not self.horizons or any(not isinstance(k, int) or k < 1 for k in self.horizons):
             raise InputError(f"horizons is {self.horizons!r}; allowed: one or more whole numbers above 0")
+        if list(self.horizons) != sorted(set(self.horizons)):
+            raise InputError(f"horizons is {self.horizons!r}; allowed: each longer than the one before")
         if self.classes != 3:
             raise InputError(f"classes is {self.classes!r}; allowed: 3 (down, flat, up)")
         if not (math.isfinite(self.clip) and self.clip > 0):

@@ -21,11 +21,13 @@ from onnx_ir.passes import Sequential
 from onnx_ir.passes import common as passes
 from torch import Tensor, nn
 
-from models.mamba_lob import MambaLOB
+from inference.manifest import GraphKind
+from models.causal_model import CausalModel
 
 OPSET = 23
 STEP_FILE, WINDOW_FILE = "step.onnx", "window.onnx"
 PREFIX = "model."
+LARGEST_FOLDED = 1 << 24  # bytes of a constant that is computed now rather than at every start
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -37,9 +39,9 @@ class GraphPaths:
 
 
 class _Step(nn.Module):
-    """`MambaLOB.step` as a module of its own, which is what `torch.onnx` takes."""
+    """`CausalModel.step` as a module of its own, which is what `torch.onnx` takes."""
 
-    def __init__(self, model: MambaLOB) -> None:
+    def __init__(self, model: CausalModel) -> None:
         super().__init__()
         self.model = model
 
@@ -48,9 +50,9 @@ class _Step(nn.Module):
 
 
 class _Window(nn.Module):
-    """`MambaLOB.forward_last` as a module of its own."""
+    """`CausalModel.forward_last` as a module of its own."""
 
-    def __init__(self, model: MambaLOB) -> None:
+    def __init__(self, model: CausalModel) -> None:
         super().__init__()
         self.model = model
 
@@ -59,25 +61,41 @@ class _Window(nn.Module):
 
 
 def export_graphs(
-    model: MambaLOB, directory: Path, window_length: int, metadata: Mapping[str, str] | None = None
+    model: CausalModel, directory: Path, window_length: int, metadata: Mapping[str, str] | None = None
 ) -> GraphPaths:
     """Write `step.onnx` and `window.onnx` into `directory` (made if absent) and say where they lie.
 
-    step: `row` (1, F) and `<name>_in` -> `logits` (1, H, C) and `<name>_out`, the names as `state_names`.
-    window: `window` (batch, time, F) -> `logits` (batch, H, C) of the last row; traced at `window_length`
-    rows, and neither axis is fixed. The same weights give the same bytes. Nothing is checked here: artifacts
-    go through `training.export`, whose parity gate holds the graphs against the model.
+    As `graph_bytes`. Nothing is checked here: artifacts go through `training.export`, whose parity gate holds
+    the graphs against the model before anything is written.
     """
+    graphs = graph_bytes(model, window_length, metadata or {})
     directory.mkdir(parents=True, exist_ok=True)
     paths = GraphPaths(step=directory / STEP_FILE, window=directory / WINDOW_FILE)
-    for path, graph in ((paths.step, step_graph(model)), (paths.window, window_graph(model, window_length))):
-        for key, value in sorted((metadata or {}).items()):
-            graph.metadata_props.add(key=key, value=value)
-        path.write_bytes(graph.SerializeToString(deterministic=True))
+    paths.step.write_bytes(graphs["step"])
+    paths.window.write_bytes(graphs["window"])
     return paths
 
 
-def step_graph(model: MambaLOB) -> onnx.ModelProto:
+def graph_bytes(
+    model: CausalModel, window_length: int, metadata: Mapping[str, str]
+) -> dict[GraphKind, bytes]:
+    """Both graphs as the bytes of an ONNX file; the same weights and metadata give the same bytes.
+
+    step: `row` (1, F) and `<name>_in` -> `logits` (1, H, C) and `<name>_out`, the names as `state_names`.
+    window: `window` (batch, time, F) -> `logits` (batch, H, C) of the last row; traced at `window_length`
+    rows, and neither axis is fixed.
+    """
+    graphs: dict[GraphKind, onnx.ModelProto] = {
+        "step": step_graph(model),
+        "window": window_graph(model, window_length),
+    }
+    for graph in graphs.values():
+        for key, value in sorted(metadata.items()):
+            graph.metadata_props.add(key=key, value=value)
+    return {kind: graph.SerializeToString(deterministic=True) for kind, graph in graphs.items()}
+
+
+def step_graph(model: CausalModel) -> onnx.ModelProto:
     """One row in, logits out, the state handed in and out."""
     names = model.state_names()
     return _traced(
@@ -89,7 +107,7 @@ def step_graph(model: MambaLOB) -> onnx.ModelProto:
     )
 
 
-def window_graph(model: MambaLOB, window_length: int) -> onnx.ModelProto:
+def window_graph(model: CausalModel, window_length: int) -> onnx.ModelProto:
     """A window of rows in, the logits of its last row out, from a zero state."""
     axes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("time")}
     # Two windows, since torch.export takes an axis of length 1 for a constant.
@@ -97,9 +115,10 @@ def window_graph(model: MambaLOB, window_length: int) -> onnx.ModelProto:
     return _traced(_Window(model), (rows,), inputs=["window"], outputs=["logits"], dynamic=(axes,))
 
 
-def node_counts(graph: onnx.ModelProto) -> dict[str, int]:
-    """Nodes per operator, the most frequent first, as they stand in the file."""
-    return dict(Counter(node.op_type for node in graph.graph.node).most_common())
+def node_counts(graph: bytes) -> dict[str, int]:
+    """Nodes per operator in the bytes of an ONNX file, the most frequent first: each costs."""
+    model = onnx.load_from_string(graph)
+    return dict(Counter(node.op_type for node in model.graph.node).most_common())
 
 
 def _traced(
@@ -110,9 +129,9 @@ def _traced(
     outputs: list[str],
     dynamic: tuple[object, ...] | None,
 ) -> onnx.ModelProto:
-    with _quiet(), torch.no_grad():
+    with _quiet(), _evaluating(module), torch.no_grad():
         program = torch.onnx.export(
-            module.eval(),
+            module,
             arguments,
             input_names=inputs,
             output_names=outputs,
@@ -133,7 +152,9 @@ def _fold(model: onnx_ir.Model) -> None:
     """Evaluate what depends on weights alone, drop what nothing reads, and name what is left."""
     passes.InlinePass()(model)  # functions of the exporter's operator library
     _name_constants(model.graph)
-    onnxscript.optimizer.fold_constants(model)
+    onnxscript.optimizer.fold_constants(
+        model, input_size_limit=LARGEST_FOLDED, output_size_limit=LARGEST_FOLDED
+    )
     Sequential(
         passes.RemoveUnusedNodesPass(),
         passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
@@ -175,6 +196,18 @@ def _strip(model: onnx_ir.Model) -> None:
         node.metadata_props.clear()
         for value in node.outputs:
             value.metadata_props.clear()
+
+
+@contextmanager
+def _evaluating(module: nn.Module) -> Iterator[None]:
+    """Every part of `module` in evaluation mode, and afterwards in the mode it was in."""
+    modes = {part: part.training for part in module.modules()}
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, training in modes.items():
+            part.training = training
 
 
 @contextmanager

@@ -1,0 +1,107 @@
+"""`mambalob export`: a trained model to an artifact that serves."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from training.export import Export, export_artifact
+from training.run_directory import read_run
+from training.trained_model import held_out_rows, load_trained
+
+EXISTING = click.Path(exists=True, path_type=Path)
+
+
+@click.command()
+@click.option(
+    "--run", "run_directory", type=EXISTING, required=True, help="Folder that `mambalob train` wrote."
+)
+@click.option("--data", type=EXISTING, required=True, help="Data set or capture: rows for the parity gate.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), required=True, help="Folder in which the artifact's appears."
+)
+@click.option("--name", help="The artifact's name; by default the run's.")
+@click.option("--version", default="1", show_default=True, help="The artifact's version.")
+@click.option("--seed", type=int, help="Which seed; by default the best on the validation part.")
+@click.option("--card", type=EXISTING, help="Text of its CARD.md; by default what the manifest says.")
+@click.option("--symbol", help="Symbol in the capture, where it holds several or names none.")
+@click.option("--tick-size", help="Tick size, where the capture does not state it.")
+@click.option("--replace", is_flag=True, help="Replace an artifact of that name.")
+@click.option("--explain", is_flag=True, help="Print each graph's nodes per operator.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def command(
+    run_directory: Path,
+    data: Path,
+    out: Path,
+    name: str | None,
+    version: str,
+    seed: int | None,
+    card: Path | None,
+    symbol: str | None,
+    tick_size: str | None,
+    replace: bool,
+    explain: bool,
+    as_json: bool,
+) -> None:
+    """Write step.onnx, window.onnx, manifest.json and CARD.md of a trained model.
+
+    Both graphs are first held against PyTorch on real rows; where a logit differs by more than 1e-5 nothing
+    is written.
+    """
+    model, manifest = load_trained(run_directory, seed=seed, name=name, version=version)
+    rows = held_out_rows(data, read_run(run_directory), symbol=symbol, tick_size=tick_size)
+    text = card.read_text("utf-8") if card else None
+    export = export_artifact(model, manifest, out / manifest.name, rows, card=text, replace=replace)
+    if as_json:
+        click.echo(json.dumps(report(export)))
+    else:
+        click.echo("\n".join(lines(export, explain=explain)))
+
+
+def report(export: Export) -> dict[str, Any]:
+    """What `--json` prints."""
+    artifact, parity = export.artifact, export.parity
+    return {
+        "artifact": str(artifact.directory),
+        "name": artifact.manifest.name,
+        "version": artifact.manifest.version,
+        "parameters": artifact.manifest.architecture.parameters,
+        "parity": {
+            "differences": parity.differences,
+            "tolerance": parity.tolerance,
+            "stretches": parity.starts,
+            "steps": parity.steps,
+            "window_length": parity.window_length,
+        },
+        "graphs": {
+            kind: {
+                "file": graph.file,
+                "sha256": graph.sha256,
+                "bytes": (artifact.directory / graph.file).stat().st_size,
+                "nodes": sum(export.nodes[kind].values()),
+                "operators": export.nodes[kind],
+            }
+            for kind, graph in artifact.manifest.graphs.items()
+        },
+    }
+
+
+def lines(export: Export, *, explain: bool) -> list[str]:
+    """What is printed for people."""
+    content = report(export)
+    parity = content["parity"]
+    said = [
+        f"{content['name']} {content['version']}, {content['parameters']:,} parameters: {content['artifact']}"
+    ]
+    said += [
+        f"  {graph['file']}: {graph['nodes']} nodes, {graph['bytes']:,} bytes, sha256 {graph['sha256'][:16]}"
+        for graph in content["graphs"].values()
+    ]
+    said += [f"  {name}: {value:.1e} at most" for name, value in parity["differences"].items()]
+    said[-1] += f" ({parity['stretches']} stretches of real rows; {parity['tolerance']:g} is allowed)"
+    if explain:
+        for graph in content["graphs"].values():
+            said.append(f"nodes of {graph['file']}:")
+            said += [f"  {count:4d}  {operator}" for operator, count in graph["operators"].items()]
+    return said
