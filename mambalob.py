@@ -66,3 +66,7 @@ class Door(click.Group):
 @click.version_option(version("mambalob"), prog_name="mambalob")
 def main() -> None:
     """Low-latency limit-order-book inference: exchange frame bytes to calibrated probabilities."""
+
+
+if __name__ == "__main__":
+    main()
