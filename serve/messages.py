@@ -75,6 +75,7 @@ class Push(msgspec.Struct):
 
 _encoder = msgspec.json.Encoder()
 _request_decoder = msgspec.json.Decoder(Request)
+_push_decoder = msgspec.json.Decoder(Push)
 
 
 def topic_name(symbol: str) -> str:
@@ -101,6 +102,14 @@ def parse_request(text: bytes) -> Request:
             f"not a request: {error} in {shorten(text)}; "
             'allowed: {"op":"subscribe","req_id":"1","args":["prediction.SYMBOL"]}'
         ) from error
+
+
+def parse_push(text: bytes) -> Push:
+    """The push in `text`; raises InputError where it is none."""
+    try:
+        return _push_decoder.decode(text)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InputError(f"not a message of the stream: {error} in {shorten(text)}") from error
 
 
 def shorten(value: str | bytes, length: int = 60) -> str:

@@ -5,24 +5,28 @@ import gc
 import logging
 import signal
 from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
-
-Result = TypeVar("Result")
+from contextlib import suppress
+from typing import Any
 
 logger = logging.getLogger(__name__)
 
 
-def run_until_signalled(main: Coroutine[Any, Any, Result], stop: Callable[[], None]) -> Result:
-    """Run `main` to its end; SIGINT and SIGTERM call `stop`, which must bring that end about."""
+def run_until_signalled(main: Coroutine[Any, Any, None], stop: Callable[[], None] | None = None) -> None:
+    """Run `main` to its end; SIGINT and SIGTERM call `stop`, by default to cancel `main`.
 
-    async def signalled() -> Result:
+    A `stop` of one's own must bring the end of `main` about.
+    """
+
+    async def signalled() -> None:
         loop = asyncio.get_running_loop()
+        task = loop.create_task(main)
         for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, stop)
-        return await main
+            loop.add_signal_handler(number, stop or task.cancel)
+        with suppress(asyncio.CancelledError):
+            await task
 
     with asyncio.Runner(loop_factory=event_loop_factory()) as runner:
-        return runner.run(signalled())
+        runner.run(signalled())
 
 
 def freeze_start_up() -> None:
