@@ -2,25 +2,18 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 
-import msgspec
 import numpy as np
 
+from inference.capture_instrument import capture_instrument
 from inference.manifest import TrainingFile
 from lob.captures import open_capture, open_captures
-from lob.captures.capture import Capture
 from lob.errors import CaptureError, InputError
-from lob.instrument import Instrument, infer_instrument
-from lob.messages import BookUpdate
 from lob.rows import RowPath, RowStatus
 from lob.schema import LOB44, Schema, check_sampling
-from lob.venues import Decoder, make_decoder
+from lob.venues import make_decoder
 from training.dataset import Dataset, DatasetManifest, file_sha256, schema_reference
-
-PRICED_FRAMES = 2000
-"""How many frames are searched for the prices that an unstated tick size is inferred from."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,8 +39,7 @@ def build_dataset(
     check_sampling(config.sampling)
     together = open_captures(captures)
     venue = config.venue or together.venue
-    decoder = make_decoder(venue)
-    instrument = capture_instrument(together, decoder, symbol=config.symbol, tick_size=config.tick_size)
+    instrument = capture_instrument(together, symbol=config.symbol, tick_size=config.tick_size).instrument
     path = RowPath(make_decoder(venue), instrument, config.schema, config.sampling, window_length=1)
     rows: list[np.ndarray] = []
     mid_half_ticks: list[int] = []
@@ -111,33 +103,6 @@ def build_dataset(
         receive_ns=np.array(receive_ns, dtype=np.int64),
         segments=np.array(segments, dtype=np.int32),
     )
-
-
-def capture_instrument(
-    capture: Capture, decoder: Decoder, *, symbol: str | None, tick_size: str | None
-) -> Instrument:
-    """A capture's instrument: as told, else as stated in it, the tick size else inferred from its prices."""
-    stated = {hint.symbol: hint.tick_size for hint in capture.instruments}
-    if symbol is None:
-        if len(stated) != 1:
-            held = ", ".join(sorted(stated)) or "none stated"
-            raise InputError(f"symbol: the captures hold {held}; name the one to build with --symbol")
-        symbol = next(iter(stated))
-    tick_size = tick_size or stated.get(symbol)
-    if tick_size is not None:
-        return Instrument(symbol=symbol, tick_size=tick_size)
-    prices: set[str] = set()
-    for _, frame in islice(capture, PRICED_FRAMES):
-        message = decoder.decode(frame)
-        if isinstance(message, BookUpdate) and message.symbol in {symbol, ""}:
-            for side in (message.bids, message.asks):
-                prices.update(price for price, _ in msgspec.json.decode(side, type=list[tuple[str, str]]))
-    if not prices:
-        raise InputError(
-            f"tick_size: no price of {symbol} stands in the first {PRICED_FRAMES} frames to infer it from; "
-            "state it with --tick-size"
-        )
-    return infer_instrument(symbol, prices)
 
 
 def counted(counters: dict[str, int]) -> str:

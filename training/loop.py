@@ -4,6 +4,7 @@ An epoch is determined by (seed, epoch) and the weights it starts from, so a run
 ends where one that was not would have, bit for bit, on the same number of threads.
 """
 
+import copy
 import math
 import time
 from collections.abc import Sequence
@@ -45,6 +46,7 @@ class TrainingConfig:
     warmup_epochs: float = 2.0
     weight_decay: float = 0.05
     gradient_clip: float = 1.0
+    averaging: float = 0.98  # the weights that count are a running mean; 0 takes them as they are
     reflect: bool = True  # show each lane as its mirror image, bids for asks, every other time
     warmup_rows: int = 32  # rows of a segment that are never scored, as serving never answers there
 
@@ -57,6 +59,8 @@ class TrainingConfig:
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0):
                 raise InputError(f"{name}: {value} came, a finite number from 0 up is allowed")
+        if not 0 <= self.averaging < 1:
+            raise InputError(f"averaging: {self.averaging} came, a number from 0 up and below 1 is allowed")
         if not self.gradient_clip > 0:
             raise InputError(f"gradient_clip: {self.gradient_clip} came, a number above 0 is allowed")
 
@@ -118,8 +122,25 @@ def start_model(
     return model
 
 
+def average_weights(averaged: MambaLOB, model: MambaLOB, step: int, decay: float) -> None:
+    """Move `averaged` towards `model` after optimiser step number `step` (from 1), slower with `decay`.
+
+    An exponential moving average, over fewer steps while there are not many yet.
+    """
+    kept = min(decay, step / (step + 9))
+    with torch.no_grad():
+        for mean, latest in zip(averaged.parameters(), model.parameters(), strict=True):
+            mean.lerp_(latest, 1 - kept)
+
+
+def steps_taken(optimizer: torch.optim.AdamW) -> int:
+    """How many steps the optimiser has taken."""
+    return max((int(state["step"]) for state in optimizer.state.values()), default=0)
+
+
 def train_epoch(
     model: MambaLOB,
+    averaged: MambaLOB,
     optimizer: torch.optim.AdamW,
     streams: Sequence[LabelledStream],
     config: TrainingConfig,
@@ -128,12 +149,13 @@ def train_epoch(
     epoch: int,
     watcher: Watcher,
 ) -> float:
-    """One pass over the training parts; the mean loss of its optimiser steps."""
+    """One pass over the training parts, `averaged` following `model`; the mean loss of its steps."""
     generator = np.random.default_rng([seed, epoch])
     batches = epoch_batches(
         streams, lane_rows=config.lane_rows, lanes=config.lanes, reflect=config.reflect, generator=generator
     )
     losses = []
+    steps = steps_taken(optimizer)
     for batch, share_before, share_after in batches:
         rows, labels = torch.from_numpy(batch.rows), torch.from_numpy(batch.labels)
         state = model.initial_state(len(rows))
@@ -152,6 +174,8 @@ def train_epoch(
             torch.autograd.backward(loss)
             torch.nn.utils.clip_grad_norm_(model.parameters(), config.gradient_clip)
             optimizer.step()
+            steps += 1
+            average_weights(averaged, model, steps, config.averaging)
             losses.append(loss.item())
             watcher.on_step(epoch, share, losses[-1])
     if not losses or not math.isfinite(sum(losses)):
@@ -182,13 +206,14 @@ def train_seed(
     started = time.monotonic()
     model = start_model(streams, model_config, config, seed)
     optimizer = make_optimizer(model, config)
-    saved = load_progress(directory, model=model, optimizer=optimizer) if resume else None
+    averaged = copy.deepcopy(model)
+    saved = load_progress(directory, model, averaged, optimizer) if resume else None
     if saved is None:
         remove_arrays(directory)
         losses = validation_log_losses(model, validation, config.warmup_rows)
         first = EpochRecord(epoch=0, training_loss=None, validation_log_loss=tuple(losses.tolist()))
         epochs: tuple[EpochRecord, ...] = (first,)
-        best, seconds_before = copy_weights(model), 0.0
+        best, seconds_before = copy_weights(averaged), 0.0
         watcher.on_epoch(first, True)
     else:
         record, best = saved
@@ -196,18 +221,18 @@ def train_seed(
     while not is_done(epochs, config):
         epoch = epochs[-1].epoch + 1
         training_loss = train_epoch(
-            model, optimizer, streams, config, seed=seed, epoch=epoch, watcher=watcher
+            model, averaged, optimizer, streams, config, seed=seed, epoch=epoch, watcher=watcher
         )
-        losses = validation_log_losses(model, validation, config.warmup_rows)
+        losses = validation_log_losses(averaged, validation, config.warmup_rows)
         latest = EpochRecord(
             epoch=epoch, training_loss=training_loss, validation_log_loss=tuple(losses.tolist())
         )
         is_best = latest.mean_validation_log_loss < best_epoch(epochs).mean_validation_log_loss
         epochs = (*epochs, latest)
         if is_best:
-            best = copy_weights(model)
+            best = copy_weights(averaged)
         seconds = seconds_before + time.monotonic() - started
-        save_progress(directory, model=model, best=best, optimizer=optimizer, epochs=epochs, seconds=seconds)
+        save_progress(directory, model, averaged, optimizer, best=best, epochs=epochs, seconds=seconds)
         watcher.on_epoch(latest, is_best)
     model.load_state_dict(best)
     result = SeedRecord(

@@ -77,27 +77,37 @@ def pool_streams(
     return [label_stream(dataset, splits[dataset.name], tuple(horizons)) for dataset in datasets]
 
 
-def label_stream(dataset: Dataset, split: Split, horizons: tuple[int, ...]) -> LabelledStream:
-    """The stream with the class of every row, by thresholds from its training part."""
+def label_stream(
+    dataset: Dataset,
+    split: Split,
+    horizons: tuple[int, ...],
+    *,
+    thresholds: tuple[float, ...] | None = None,
+) -> LabelledStream:
+    """The stream with the class of every row, by `thresholds` (H,), else by those of its training part."""
     changes = stream_changes(dataset, horizons)
+    if thresholds is None:
+        thresholds = training_thresholds(dataset.name, changes, split, horizons)
+    labels = np.stack([classify(changes[:, c], thresholds[c]) for c in range(len(horizons))], axis=1)
+    return LabelledStream(
+        dataset=dataset, split=split, horizons=horizons, thresholds=thresholds, labels=labels
+    )
+
+
+def training_thresholds(
+    name: str, changes: NDArray[np.float64], split: Split, horizons: tuple[int, ...]
+) -> tuple[float, ...]:
+    """(H,) thresholds at which a third of the training part's changes (T, H) is flat, or 0 where more is."""
     training = changes[split.training.start : split.training.stop]
     thresholds = []
     for column, horizon in enumerate(horizons):
-        known = training[~np.isnan(training[:, column]), column]
-        if len(known) == 0:
+        if np.isnan(training[:, column]).all():
             raise InputError(
-                f"stream {dataset.name}: its training part of {len(training)} rows has no label at "
+                f"stream {name}: its training part of {len(training)} rows has no label at "
                 f"horizon {horizon}; more rows are needed"
             )
-        thresholds.append(label_thresholds(known))
-    labels = np.stack([classify(changes[:, c], thresholds[c]) for c in range(len(horizons))], axis=1)
-    return LabelledStream(
-        dataset=dataset,
-        split=split,
-        horizons=horizons,
-        thresholds=tuple(thresholds),
-        labels=labels,
-    )
+        thresholds.append(label_thresholds(training[:, column]))
+    return tuple(thresholds)
 
 
 def stream_changes(dataset: Dataset, horizons: Sequence[int]) -> NDArray[np.float64]:

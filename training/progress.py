@@ -1,8 +1,8 @@
 """Where an unfinished seed stands, so that a killed run goes on to the same result, bit for bit.
 
-Saved after every epoch: weights, the best weights so far, AdamW's moments. The arrays go to a safetensors
-file of their own name first; then `progress.json`, which names it and its checksum, is renamed into place;
-then the file before goes. Whenever the process dies, `progress.json` names a whole file.
+Saved after every epoch: weights, their running mean, the best mean so far, AdamW's moments. The arrays go
+to a safetensors file of their own name first; then `progress.json`, which names it and its checksum, is
+renamed into place; then the file before goes. Whenever the process dies, `progress.json` names a whole file.
 """
 
 import os
@@ -33,16 +33,18 @@ class ProgressRecord(Record, frozen=True, kw_only=True):
 
 def save_progress(
     directory: Path,
-    *,
     model: MambaLOB,
-    best: dict[str, Tensor],
+    averaged: MambaLOB,
     optimizer: torch.optim.Optimizer,
+    *,
+    best: dict[str, Tensor],
     epochs: tuple[EpochRecord, ...],
     seconds: float,
 ) -> None:
     """Write the state after `epochs` to `directory`."""
     directory.mkdir(parents=True, exist_ok=True)
     arrays = {f"model.{name}": value for name, value in model.state_dict().items()}
+    arrays |= {f"averaged.{name}": value for name, value in averaged.state_dict().items()}
     arrays |= {f"best.{name}": value for name, value in best.items()}
     for index, moments in optimizer.state_dict()["state"].items():
         arrays |= {f"optimizer.{index}.{name}": value for name, value in moments.items()}
@@ -60,9 +62,9 @@ def save_progress(
 
 
 def load_progress(
-    directory: Path, *, model: MambaLOB, optimizer: torch.optim.Optimizer
+    directory: Path, model: MambaLOB, averaged: MambaLOB, optimizer: torch.optim.Optimizer
 ) -> tuple[ProgressRecord, dict[str, Tensor]] | None:
-    """Put the saved state into `model` and `optimizer`; its record and best weights, None if none is saved.
+    """Put the saved state into the two models and the optimiser; its record and best weights, or None.
 
     Raises InputError where the files are damaged or of another model.
     """
@@ -78,21 +80,22 @@ def load_progress(
         raise InputError(f"{path}: cannot go on from it: {error}; train anew without --resume") from error
     if came != record.arrays_sha256:
         raise InputError(f"{arrays_path}: sha256 {came} came, {record.arrays_sha256} is allowed")
-    weights = {name: arrays[f"model.{name}"] for name in model.state_dict() if f"model.{name}" in arrays}
-    best = {name: arrays[f"best.{name}"] for name in weights}
+    moments: dict[int, dict[str, Tensor]] = {}
+    weights: dict[str, dict[str, Tensor]] = {"model": {}, "averaged": {}, "best": {}}
+    for key, value in arrays.items():
+        kind, _, name = key.partition(".")
+        if kind == "optimizer":
+            index, _, moment = name.partition(".")
+            moments.setdefault(int(index), {})[moment] = value
+        else:
+            weights[kind][name] = value
     try:
-        model.load_state_dict(weights)
+        model.load_state_dict(weights["model"])
+        averaged.load_state_dict(weights["averaged"])
     except RuntimeError as error:
         raise InputError(f"{arrays_path}: is of another model: {error}") from error
-    moments: dict[int, dict[str, Tensor]] = {}
-    for name, value in arrays.items():
-        kind, _, rest = name.partition(".")
-        if kind == "optimizer":
-            index, _, moment = rest.partition(".")
-            moments.setdefault(int(index), {})[moment] = value
-    state = optimizer.state_dict()
-    optimizer.load_state_dict(state | {"state": moments})
-    return record, best
+    optimizer.load_state_dict(optimizer.state_dict() | {"state": moments})
+    return record, weights["best"]
 
 
 def remove_arrays(directory: Path, *, keep: str | None = None) -> None:
