@@ -45,6 +45,18 @@ def check_stream_url(url: str) -> str:
     return url
 
 
+def resolve_stream(url: str | None, category: str | None) -> tuple[str, str]:
+    """(address, category) of a stream from the two options a user may give.
+
+    The category given counts, then the one the address names, then linear; the address given counts, then
+    Bybit's public one of the category. Raises InputError where either is none.
+    """
+    if url is not None:
+        return check_stream_url(url), category or category_of(url) or "linear"
+    category = category or "linear"
+    return public_stream_url(category), category
+
+
 def public_address(url: str) -> str:
     """`url` without the parts that may hold a secret: user, password, query and fragment."""
     parts = urlsplit(url)

@@ -5,28 +5,34 @@ import gc
 import logging
 import signal
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
+
+Result = TypeVar("Result")
 
 logger = logging.getLogger(__name__)
 
 
-def run_until_signalled(main: Coroutine[Any, Any, None], stop: Callable[[], None] | None = None) -> None:
-    """Run `main` to its end; SIGINT and SIGTERM call `stop`, by default to cancel `main`.
+def run_until_signalled(
+    main: Coroutine[Any, Any, Result], stop: Callable[[], None] | None = None
+) -> Result | None:
+    """Run `main` to its end and answer its result; SIGINT and SIGTERM call `stop`.
 
-    A `stop` of one's own must bring the end of `main` about.
+    A `stop` of one's own must bring the end of `main` about. By default `main` is cancelled, and the answer
+    is None.
     """
 
-    async def signalled() -> None:
+    async def signalled() -> Result | None:
         loop = asyncio.get_running_loop()
         task = loop.create_task(main)
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stop or task.cancel)
-        with suppress(asyncio.CancelledError):
-            await task
+        try:
+            return await task
+        except asyncio.CancelledError:
+            return None
 
     with asyncio.Runner(loop_factory=event_loop_factory()) as runner:
-        runner.run(signalled())
+        return runner.run(signalled())
 
 
 def freeze_start_up() -> None:

@@ -1,6 +1,7 @@
 """What is slow the first time, done before the first real frame: kernels compiled, the session warm."""
 
 from collections.abc import Iterator
+from itertools import islice
 
 import msgspec
 
@@ -8,6 +9,8 @@ from inference.artifact import Artifact
 from inference.pipeline import Pipeline
 from lob.errors import ArtifactError
 from lob.instrument import Instrument
+from lob.rows import RowPath
+from lob.venues import make_decoder
 
 PREDICTIONS = 64
 MAXIMUM_FRAMES = 10_000
@@ -43,6 +46,13 @@ def warm_up(pipeline: Pipeline, artifact: Artifact) -> int:
             f"(state {rehearsal.state.value}: {rehearsal.reason}), {PREDICTIONS} are expected"
         )
     return predictions
+
+
+def warm_up_rows() -> None:
+    """Compile the kernels from frames to rows, for a process that runs no model."""
+    rows = RowPath(make_decoder("bybit"), Instrument(symbol=_SYMBOL, tick_size="0.10"))
+    for number, frame in enumerate(islice(_frames(), 8)):
+        rows.on_frame(frame, number)
 
 
 def _frames() -> Iterator[bytes]:

@@ -3,10 +3,11 @@
 from pathlib import Path
 
 import click
+import msgspec
 
 from inference.engines.selection import ENGINE_NAMES
 from inference.pipeline import DEFAULT_STALL_MS
-from serve.bybit_stream import CATEGORIES, DEPTHS, BookTopic, category_of, check_stream_url, public_stream_url
+from serve.bybit_stream import CATEGORIES, DEPTHS, BookTopic, resolve_stream
 from serve.logs import configure_logging
 from serve.process import freeze_start_up, run_until_signalled
 from serve.service import Service, ServiceConfig
@@ -55,6 +56,7 @@ DEFAULT_MODEL = "real"
     default="info",
     show_default=True,
 )
+@click.option("--json", "as_json", is_flag=True, help="Say where it listens as one JSON object.")
 def command(
     symbol: str,
     depth: str,
@@ -68,19 +70,18 @@ def command(
     models_dir: Path | None,
     stall_ms: int,
     log_level: str,
+    as_json: bool,
 ) -> None:
     """Serve predictions of one instrument: websocket at /v1/stream, HTTP beside it, documented at /docs.
 
     Connects to Bybit's public stream by default. Stops in good order on Ctrl-C and on SIGTERM.
     """
     configure_logging(log_level)
-    if url is not None:
-        category = category or category_of(check_stream_url(url))
-    category = category or "linear"
+    url, category = resolve_stream(url, category)
     service = Service(
         ServiceConfig(
             topic=BookTopic(symbol=symbol, depth=int(depth)),
-            url=url or public_stream_url(category),
+            url=url,
             category=category,
             model=model,
             models_dir=models_dir,
@@ -92,4 +93,14 @@ def command(
         )
     )
     freeze_start_up()
+    host, listening_port = service.address
+    report = {
+        "url": f"http://{host}:{listening_port}",
+        "stream": f"ws://{host}:{listening_port}/v1/stream",
+        "port": listening_port,
+        "model": service.pipeline.artifact.name,
+        "engine": service.pipeline.engine.name,
+    }
+    text = f"{report['url']} (stream {report['stream']}, documentation {report['url']}/docs)"
+    click.echo(msgspec.json.encode(report).decode() if as_json else text)
     run_until_signalled(service.run(), service.stop)

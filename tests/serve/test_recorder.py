@@ -1,0 +1,171 @@
+"""The recorder against an exchange the test scripts; what it wrote is read back by the capture reader."""
+
+import asyncio
+import json
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from lob.captures import open_capture
+from lob.errors import InputError
+from lob.instrument import Instrument
+from lob.rows import RowPath, RowStatus
+from lob.venues import make_decoder
+from serve.bybit_stream import BookTopic
+from serve.reconnect import ReconnectPolicy
+from serve.recorder import Recorder, RecorderConfig
+
+pytestmark = pytest.mark.anyio
+
+INSTRUMENT = Instrument(symbol="BTCUSDT", tick_size="0.10")
+
+
+def configure(path: Path, url: str, **options) -> RecorderConfig:
+    settings = {
+        "topic": BookTopic(symbol="BTCUSDT", depth=50),
+        "url": url,
+        "instrument": INSTRUMENT,
+        "path": path,
+        "stall_ms": 5_000,
+        "reconnect": ReconnectPolicy(initial_s=0.02, factor=1, cap_s=0.02),
+    }
+    return RecorderConfig(**(settings | options))
+
+
+async def until(condition, timeout_s: float = 5) -> None:
+    async with asyncio.timeout(timeout_s):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+def statuses(path: Path) -> list[RowStatus]:
+    """What replaying a recording gives, frame by frame."""
+    rows = RowPath(make_decoder("bybit"), INSTRUMENT)
+    return [rows.on_frame(frame, receive_ns) for receive_ns, frame in open_capture(path)]
+
+
+async def test_every_frame_is_written_as_it_came_and_replays(
+    tmp_path, scripted_exchange, market_frames
+) -> None:
+    path = tmp_path / "btc.jsonl.zst"
+    async with scripted_exchange() as exchange:
+        exchange.snapshots = False
+        recorder = Recorder(configure(path, exchange.url))
+        running = asyncio.create_task(recorder.run())
+        await until(lambda: len(exchange.requests) == 1)
+        await exchange.play(market_frames)
+        await until(lambda: recorder._writer.frames == len(market_frames) + 1)
+        assert not path.exists()
+        recorder.stop()
+        summary = await asyncio.wait_for(running, 5)
+    capture = open_capture(path)
+    assert capture.venue == "bybit"
+    assert (capture.instrument_hint.symbol, capture.instrument_hint.tick_size) == ("BTCUSDT", "0.10")
+    assert capture.source == exchange.url
+    recorded = list(capture)
+    assert [frame for _, frame in recorded[1:]] == market_frames
+    assert b'"op": "subscribe"' in recorded[0][1]  # the acknowledgement
+    arrivals = [receive_ns for receive_ns, _ in recorded]
+    assert arrivals == sorted(arrivals)
+    assert not {RowStatus.GAP, RowStatus.WAITING} & set(statuses(path))
+    assert (summary.frames, summary.snapshots, summary.gaps, summary.resyncs) == (601, 1, 0, 0)
+    assert summary.file_bytes == path.stat().st_size
+    assert summary.frame_bytes == sum(len(frame) for _, frame in recorded)
+
+
+async def test_a_gap_is_counted_and_answered_by_a_new_snapshot_in_the_same_file(
+    tmp_path, scripted_exchange, market_frames
+) -> None:
+    path = tmp_path / "btc.jsonl.zst"
+    async with scripted_exchange() as exchange:
+        exchange.snapshots = False
+        recorder = Recorder(configure(path, exchange.url))
+        running = asyncio.create_task(recorder.run())
+        await until(lambda: len(exchange.requests) == 1)
+        await exchange.play(market_frames[:50])
+        await exchange.play(market_frames[51:60])
+        await until(lambda: exchange.operations() == ["subscribe", "unsubscribe", "subscribe"])
+        await exchange.play(market_frames)
+        exchange.connections[-1].transport.abort()
+        await until(lambda: len(exchange.requests) == 4)
+        await exchange.play(market_frames)
+        await until(lambda: recorder._rows.counters["snapshot"] == 3)
+        recorder.stop()
+        summary = await asyncio.wait_for(running, 5)
+    assert (summary.gaps, summary.lost_books, summary.resyncs) == (1, 1, 1)
+    assert (summary.snapshots, summary.connections) == (3, 2)
+    replayed = statuses(path)
+    assert replayed.count(RowStatus.GAP) == 1
+    assert replayed.count(RowStatus.SNAPSHOT) == 3
+
+
+async def test_a_silent_feed_is_asked_for_a_snapshot(tmp_path, scripted_exchange, market_frames) -> None:
+    async with scripted_exchange() as exchange:
+        recorder = Recorder(configure(tmp_path / "a.jsonl.zst", exchange.url, stall_ms=200))
+        running = asyncio.create_task(recorder.run())
+        await until(lambda: len(exchange.requests) >= 3)
+        recorder.stop()
+        summary = await asyncio.wait_for(running, 5)
+    assert summary.stalls >= 1
+    assert summary.resyncs >= 1
+
+
+async def test_ends_by_itself_after_its_seconds(tmp_path, scripted_exchange) -> None:
+    async with scripted_exchange() as exchange:
+        config = configure(tmp_path / "a.jsonl.zst", exchange.url, seconds=0.3)
+        summary = await asyncio.wait_for(Recorder(config).run(), 5)
+    assert 0.3 <= summary.seconds < 1.5
+    assert summary.frames == 2
+    with pytest.raises(InputError, match="seconds: -1 came, above 0 is allowed"):
+        configure(tmp_path / "b.jsonl.zst", "ws://127.0.0.1:1", seconds=-1)
+
+
+async def test_a_file_that_exists_is_not_overwritten(tmp_path) -> None:
+    path = tmp_path / "a.jsonl.zst"
+    path.write_bytes(b"precious")
+    with pytest.raises(InputError, match="exists; a recording never overwrites"):
+        Recorder(configure(path, "ws://127.0.0.1:1"))
+    assert path.read_bytes() == b"precious"
+
+
+async def test_a_feed_that_fails_for_good_leaves_a_readable_part(tmp_path, scripted_exchange) -> None:
+    path = tmp_path / "a.jsonl.zst"
+    async with scripted_exchange() as exchange:
+        exchange.acknowledge = lambda request: {
+            "success": False,
+            "ret_msg": "Invalid symbol",
+            "op": "subscribe",
+        }
+        with pytest.raises(InputError, match="Invalid symbol"):
+            await asyncio.wait_for(Recorder(configure(path, exchange.url)).run(), 5)
+    assert not path.exists()
+    part = path.with_name(path.name + ".part")
+    assert [json.loads(frame)["ret_msg"] for _, frame in open_capture(part)] == ["Invalid symbol"]
+
+
+async def test_the_command_records_until_ctrl_c_and_sums_up(
+    tmp_path, scripted_exchange, market_frames
+) -> None:
+    path = tmp_path / "btc.jsonl.zst"
+    async with scripted_exchange() as exchange:
+        exchange.snapshots = False
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *("-m", "mambalob", "record", "--symbol", "BTCUSDT", "--out", str(path), "--url", exchange.url),
+            *("--tick-size", "0.10", "--json"),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        await until(lambda: len(exchange.requests) == 1, 30)
+        await exchange.play(market_frames[:100])
+        await until(lambda: path.with_name(path.name + ".part").exists())
+        await asyncio.sleep(0.5)
+        process.send_signal(signal.SIGINT)
+        output, errors = await asyncio.wait_for(process.communicate(), 10)
+    assert process.returncode == 0, errors
+    summary = json.loads(output)
+    assert summary["path"] == str(path)
+    assert summary["frames"] == 101
+    assert [frame for _, frame in open_capture(path)][1:] == market_frames[:100]
