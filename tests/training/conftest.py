@@ -1,15 +1,32 @@
 """A small synthetic stream, and real captures built once for all tests of training."""
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from inference.manifest import TrainingFile
+from inference.manifest import GraphKind, TrainingFile
 from lob.schema import LOB44
+from models.checkpoint import save_model
+from models.configurations import Block, Size, configuration
+from models.mamba_lob import MambaLOB, parameter_count
 from training.builder import BuildConfig, build_dataset
 from training.dataset import Dataset, DatasetManifest, schema_reference
+from training.graph import graph_bytes
+from training.run_directory import (
+    RESULT_FILE,
+    RUN_FILE,
+    EpochRecord,
+    RunRecord,
+    SeedRecord,
+    StreamRecord,
+    seed_directory,
+    write_json,
+)
+from training.splits import split_by_time
 
 MakeDataset = Callable[..., Dataset]
 
@@ -67,3 +84,87 @@ def spot_captures(data_dir: Path) -> list[Path]:
 def spot_dataset(spot_captures: list[Path]) -> Dataset:
     """The rows of spot BTCUSDT."""
     return build_dataset(spot_captures, BuildConfig(name="spot-btcusdt"))
+
+
+RandomModel = Callable[[Block, Size], MambaLOB]
+ModelGraphs = Callable[[Block, Size], dict[GraphKind, bytes]]
+
+
+@pytest.fixture(scope="session")
+def random_model(spot_dataset: Dataset) -> RandomModel:
+    """random_model(block, size): weights in every path, normalised to real rows; the same one each time."""
+
+    def make(block: Block, size: Size) -> MambaLOB:
+        with torch.random.fork_rng():
+            torch.manual_seed(1)
+            model = MambaLOB(configuration(block=block, size=size)).eval()
+            for weight in (model.head.weight, model.linear.weight, model.linear_bias):  # these start at zero
+                torch.nn.init.normal_(weight, std=0.2)
+        rows = torch.from_numpy(spot_dataset.rows)
+        model.normaliser.set(rows.mean(0), rows.std(0))
+        return model
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def model_graphs(random_model: RandomModel) -> ModelGraphs:
+    """model_graphs(block, size): both graphs of `random_model`, traced once a session."""
+    return functools.cache(lambda block, size: graph_bytes(random_model(block, size), 100, {"kept": "yes"}))
+
+
+@pytest.fixture
+def finished_run(
+    tmp_path_factory: pytest.TempPathFactory, random_model: RandomModel, spot_dataset: Dataset
+) -> Path:
+    """The folder of a run with two finished seeds of the smallest SSD model, trained on spot BTCUSDT."""
+    run = tmp_path_factory.mktemp("run")
+    model = random_model("ssd", "nano")
+    split = split_by_time({spot_dataset.name: spot_dataset.exchange_ms}, purge_rows=100)[spot_dataset.name]
+    manifest = spot_dataset.manifest
+    stream = StreamRecord(
+        name=spot_dataset.name,
+        venue=manifest.venue,
+        symbol=manifest.symbol,
+        tick_size=manifest.tick_size,
+        files=manifest.files,
+        rows=manifest.rows,
+        training=(split.training.start, split.training.stop),
+        validation=(split.validation.start, split.validation.stop),
+        test=(split.test.start, split.test.stop),
+        validation_from_ms=split.validation_from_ms,
+        test_from_ms=split.test_from_ms,
+        reference=split.reference,
+        thresholds=(0.0, 1e-5, 1e-5),
+        training_shares=((0.2, 0.6, 0.2),) * 3,
+    )
+    record = RunRecord(
+        name="spot",
+        schema=manifest.schema,
+        sampling=manifest.sampling,
+        context="stream",
+        window_length=100,
+        warmup_rows=32,
+        horizons=model.config.horizons,
+        model=model.config.as_dict(),
+        training={},
+        streams=(stream,),
+        validation_streams=(stream.name,),
+    )
+    write_json(run / RUN_FILE, record)
+    for seed, loss in ((0, 0.9), (1, 0.8)):
+        epoch = EpochRecord(epoch=0, training_loss=None, validation_log_loss=(loss,) * 3)
+        result = SeedRecord(
+            seed=seed,
+            best_epoch=0,
+            epochs=(epoch,),
+            validation_log_loss=(loss,) * 3,
+            temperatures=(1.1, 1.2, 1.3),
+            seconds=12.5,
+            threads=1,
+            parameters=parameter_count(model),
+            libraries={},
+        )
+        write_json(seed_directory(run, seed) / RESULT_FILE, result)
+        save_model(model, seed_directory(run, seed))
+    return run
