@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Callable
 from functools import cache
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +33,10 @@ TimedSampleRow: TypeAlias = Callable[
 ]
 
 
+NOT_SAMPLED: Final = -1
+"""What the timed kernel answers where the levels a row looks at did not change."""
+
+
 def new_stamp() -> Stamp:
     """Room for two readings."""
     return np.zeros((2, 2), dtype=np.int64)
@@ -42,7 +46,7 @@ def new_stamp() -> Stamp:
 def timed_sample_row() -> TimedSampleRow:
     """The compiled function that calls `lob.features.sample_row` between two readings of the clock.
 
-    Its arguments are those of `sample_row` and a stamp; it answers nanoseconds, -1 where no row was sampled.
+    Its arguments are those of `sample_row` and a stamp; it answers nanoseconds, or NOT_SAMPLED.
     """
     clock_gettime, clock = _clock_gettime(), time.CLOCK_MONOTONIC
 
@@ -61,7 +65,7 @@ def timed_sample_row() -> TimedSampleRow:
         sampled = sample_row(header, keys, sizes, top, every_message, storage, slot)
         clock_gettime(clock, stamp[1].ctypes)
         if not sampled:
-            return -1
+            return NOT_SAMPLED
         return int((stamp[1, 0] - stamp[0, 0]) * 1_000_000_000 + stamp[1, 1] - stamp[0, 1])
 
     compiled: TimedSampleRow = timed
@@ -86,7 +90,7 @@ def timed_nothing() -> Callable[[Stamp], int]:
 class CompiledClockReading:
     """The subject that does nothing inside a compiled call: what two readings of its clock cost."""
 
-    name = "compiled clock"
+    name = "clock_gettime in compiled code"
     model = ""
     precision = "none"
     method = "nothing between two readings inside one jitted call"

@@ -16,15 +16,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from time import perf_counter_ns
-from typing import Protocol, TypeVar, TypeVarTuple
+from typing import Protocol
 
 import numpy as np
 
 from bench.samples import Samples
 from lob.errors import InputError
-
-Arguments = TypeVarTuple("Arguments")
-Answer = TypeVar("Answer")
 
 
 class Subject(Protocol):
@@ -83,7 +80,7 @@ class Measured:
 class ClockReading:
     """The subject that does nothing: what two readings of the clock cost."""
 
-    name = "clock"
+    name = "perf_counter_ns"
     model = ""
     precision = "none"
     method = "nothing between two readings"
@@ -94,24 +91,6 @@ class ClockReading:
         for index in range(len(durations_ns)):
             start = clock()
             durations_ns[index] = clock() - start
-
-
-def time_calls(
-    call: Callable[[*Arguments], Answer], arguments: Sequence[tuple[*Arguments]]
-) -> tuple[list[Answer], list[int]]:
-    """Call `call` once with each of `arguments`, in turn; what it answered and how many ns each call took.
-
-    All answers are kept until the last call, so that letting go of one is no part of the next one's time.
-    """
-    clock = perf_counter_ns
-    answers: list[Answer] = []
-    durations_ns: list[int] = []
-    for one in arguments:
-        start = clock()
-        answer = call(*one)
-        durations_ns.append(clock() - start)
-        answers.append(answer)
-    return answers, durations_ns
 
 
 def run_interleaved(

@@ -53,6 +53,15 @@ def describe_machine() -> Machine:
     )
 
 
+def preemptions_so_far() -> int | None:
+    """How often the system has taken a core away from this process; None where it does not say."""
+    try:
+        import resource
+    except ModuleNotFoundError:  # Windows
+        return None
+    return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
+
+
 def library_versions() -> dict[str, str]:
     """Python's version and that of every library whose code lies in a timed part."""
     versions = {"python": platform.python_version()}

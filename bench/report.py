@@ -3,16 +3,17 @@
 from collections.abc import Sequence
 
 import msgspec
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
 from bench.harness import Measured
-from bench.machine import Machine, describe_machine, library_versions, source_commit
+from bench.machine import Machine, library_versions, source_commit
 from bench.samples import percentile_ns, summarize
 
 
 class Clock(msgspec.Struct, frozen=True, kw_only=True):
-    """The clock of a run and what reading it twice costs; the figures have this cost in them."""
+    """A clock of a run and what reading it twice costs; the figures have this cost in them."""
 
     name: str
     overhead_p50_ns: int
@@ -22,8 +23,11 @@ class Clock(msgspec.Struct, frozen=True, kw_only=True):
 class MachineReport(Machine, frozen=True, kw_only=True):
     """The machine, and the conditions a run set itself."""
 
-    clock: Clock
+    clocks: list[Clock]
     garbage_collector: str
+    frames: str
+    preemptions: int | None
+    """How often the system took the core away while the run lasted; calls it hit stand in the tail."""
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,21 +54,32 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     results: list[Result]
 
 
-def make_report(measured: Sequence[Measured], clock: Measured, machine: Machine | None = None) -> Report:
-    """The report of a run whose clock readings alone took `clock`.
+def make_report(
+    measured: Sequence[Measured],
+    clocks: Sequence[Measured],
+    *,
+    frames: str,
+    machine: Machine,
+    preemptions: int | None,
+) -> Report:
+    """The report of a run on `machine`, as it was when the run began, fed with `frames`.
 
-    `machine` is the machine as it was when the run began; None looks at it now.
+    `clocks` are what the readings of the run's clocks alone took; they are no results.
     """
-    before = describe_machine() if machine is None else machine
     return Report(
         machine=MachineReport(
-            **msgspec.structs.asdict(before),
-            clock=Clock(
-                name="perf_counter_ns",
-                overhead_p50_ns=percentile_ns(clock.durations_ns, 0.5),
-                overhead_p99_ns=percentile_ns(clock.durations_ns, 0.99),
-            ),
+            **msgspec.structs.asdict(machine),
+            clocks=[
+                Clock(
+                    name=one.subject.name,
+                    overhead_p50_ns=percentile_ns(one.durations_ns, 0.5),
+                    overhead_p99_ns=percentile_ns(one.durations_ns, 0.99),
+                )
+                for one in clocks
+            ],
             garbage_collector="off while timing",
+            frames=frames,
+            preemptions=preemptions,
         ),
         versions=library_versions(),
         commit=source_commit(),
@@ -77,32 +92,55 @@ def encode_report(report: Report) -> bytes:
     return msgspec.json.encode(report)
 
 
-def print_report(report: Report, methods: Sequence[str], console: Console) -> None:
+def print_report(
+    report: Report, methods: Sequence[str], console: Console, *, compared: Sequence[str] = ()
+) -> None:
     """Print the figures as a table with the machine, versions and commit beside them.
 
-    `methods`: for each result what lay between the two readings of the clock.
+    `methods`: for each result what lay between the two readings of the clock. `compared`: the subjects whose
+    medians are set against the slowest one's among them.
     """
-    table = Table(title="latency of one call, microseconds", title_justify="left")
-    for column in ("subject", "model", "precision"):
-        table.add_column(column, no_wrap=True)
+    table = Table(
+        title="latency of one call, microseconds", title_justify="left", box=SIMPLE_HEAD, pad_edge=False
+    )
+    table.add_column("subject", no_wrap=True)
+    table.add_column("model", overflow="fold")
     for column in ("count", "p50", "p90", "p99", "p99.9", "max"):
         table.add_column(column, justify="right", no_wrap=True)
     for result in report.results:
         figures = (result.p50, result.p90, result.p99, result.p999, result.max)
-        table.add_row(
-            result.subject,
-            result.model,
-            result.precision,
-            f"{result.count:,}",
-            *(f"{figure:,.2f}" for figure in figures),
-        )
+        table.add_row(result.subject, result.model, f"{result.count:,}", *map(_figure, figures))
     console.print(table)
-    for result, method in zip(report.results, methods, strict=True):
-        console.print(f"{result.subject}: {method}", highlight=False)
-    console.print(_conditions(report), highlight=False)
+    for line in (
+        *_ratios([result for result in report.results if result.subject in compared]),
+        *(
+            f"{result.subject}: {method}{'' if result.precision == 'none' else f', {result.precision}'}"
+            for result, method in zip(report.results, methods, strict=True)
+        ),
+        *_conditions(report),
+    ):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-def _conditions(report: Report) -> str:
+def _figure(microseconds: float) -> str:
+    """Three digits or more; a nanosecond's figure below 10 us."""
+    decimals = 3 if microseconds < 10 else 2 if microseconds < 100 else 1 if microseconds < 1000 else 0
+    return f"{microseconds:,.{decimals}f}"
+
+
+def _ratios(results: Sequence[Result]) -> list[str]:
+    """How many times faster each is at the median than the slowest."""
+    if len(results) < 2:
+        return []
+    slowest = max(results, key=lambda result: result.p50)
+    return [
+        f"{result.subject} is {slowest.p50 / result.p50:.1f} times faster than {slowest.subject} (p50)"
+        for result in results
+        if result is not slowest and result.p50 > 0
+    ]
+
+
+def _conditions(report: Report) -> list[str]:
     machine = report.machine
     known = [machine.processor, machine.architecture]
     if machine.cores is not None:
@@ -121,16 +159,19 @@ def _conditions(report: Report) -> str:
     if machine.load_average is not None:
         known.append("load average " + " ".join(f"{load:.2f}" for load in machine.load_average))
     versions = ", ".join(f"{name} {number}" for name, number in report.versions.items())
-    return "\n".join(
-        (
-            f"machine: {', '.join(known)}",
-            f"versions: {versions}",
-            f"commit: {report.commit}",
-            f"clock: {machine.clock.name}, reading it twice takes {machine.clock.overhead_p50_ns} ns p50, "
-            f"{machine.clock.overhead_p99_ns} ns p99 (not subtracted); "
-            f"garbage collector {machine.garbage_collector}",
-        )
-    )
+    return [
+        f"frames: {machine.frames}",
+        *(
+            f"clock: {clock.name}, reading it twice takes {clock.overhead_p50_ns} ns p50, "
+            f"{clock.overhead_p99_ns} ns p99, not subtracted"
+            for clock in machine.clocks
+        ),
+        f"garbage collector: {machine.garbage_collector}",
+        f"preemptions: {'unknown' if machine.preemptions is None else machine.preemptions} while it ran",
+        f"machine: {', '.join(known)}",
+        f"versions: {versions}",
+        f"commit: {report.commit}",
+    ]
 
 
 def _result(one: Measured) -> Result:

@@ -1,31 +1,30 @@
 """The stages between a frame's bytes and a prediction's, as subjects of the harness.
 
-Every stage is fed the same frames and keeps its own state. All of its calls are made in order and timed; kept
-are those that did the stage's work on a change of the book: a snapshot, a frame that changes nothing a row
-looks at, an engine's warming rows are not what a tick costs. Each message is applied once; where a capture
-has ended, the stage forgets its state outside the timed part and the capture starts again from its snapshot.
+Every stage is fed the same frames and keeps its own state. It is timed where it stands in a tick: right after
+the stages before it have taken the same frame, untimed. Samples are the calls that did the stage's work on a
+change of the book: a snapshot, a frame that changes nothing a row looks at, an engine's warming rows are not
+what a tick costs. Each message is applied once; where a capture has ended, the stage forgets its state
+outside the timed part and the capture starts again from its snapshot.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from time import perf_counter_ns
 from typing import Final
 
 import numpy as np
 
-from bench.compiled_clock import new_stamp, timed_sample_row
+from bench.compiled_clock import NOT_SAMPLED, new_stamp, timed_sample_row
 from bench.frame_source import FrameSource, FrameTape
-from bench.harness import time_calls
 from bench.samples import Samples
 from inference.artifact import Artifact
-from inference.engines.selection import create_engine
+from inference.engines.selection import ENGINE_NAMES, choose_engine, create_engine
 from inference.pipeline import Pipeline
 from inference.prediction import encode_prediction
 from lob.book import BookStatus, OrderBook
-from lob.captures import CapturedFrame
-from lob.errors import InputError
+from lob.errors import ArtifactError, InputError
 from lob.features import empty_top
-from lob.messages import BookUpdate, Message
+from lob.messages import BookUpdate
 from lob.rows import RowPath, RowStatus
 from lob.schema import LOB44, Sampling
 from lob.venues import make_decoder
@@ -33,6 +32,9 @@ from lob.window import RingWindow
 
 SAMPLE_LATENCY_NS: Final = 123_456
 """What a prediction to be encoded says it took, so that its numbers have the digits of a real one's."""
+
+NOT_KEPT: Final = -1
+"""What a stage answers for a call that is no sample."""
 
 FRUITLESS_FRAMES: Final = 50_000
 """Frames in a row of which none did a stage's work, after which the input is called unfit."""
@@ -60,19 +62,22 @@ class Stage(ABC):
             frames = self._tape.take(len(durations_ns) - filled)
             if not frames:
                 self.restart()
-                continue
-            kept = self.time(frames)
-            durations_ns[filled : filled + len(kept)] = kept
-            filled += len(kept)
-            fruitless = 0 if kept else fruitless + len(frames)
+            for receive_ns, frame in frames:
+                duration_ns = self.tick(frame, receive_ns)
+                if duration_ns != NOT_KEPT:
+                    durations_ns[filled] = duration_ns
+                    filled += 1
+                    fruitless = 0
+                else:
+                    fruitless += 1
             if fruitless > FRUITLESS_FRAMES:
                 raise InputError(
                     f"{self.name}: none of {fruitless:,} frames of {self._title} gave it anything to do"
                 )
 
     @abstractmethod
-    def time(self, frames: Sequence[CapturedFrame]) -> list[int]:
-        """Take `frames` in and answer the nanoseconds of each call to be kept."""
+    def tick(self, frame: bytes, receive_ns: int) -> int:
+        """Take the next frame through the stages before, then time this one: nanoseconds, or NOT_KEPT."""
 
     @abstractmethod
     def restart(self) -> None:
@@ -94,14 +99,13 @@ class DecodeStage(Stage):
     def restart(self) -> None:
         """Nothing is kept from frame to frame."""
 
-    def time(self, frames: Sequence[CapturedFrame]) -> list[int]:
-        """Time decoding; the changes of the book are kept."""
-        messages, durations_ns = time_calls(self._decoder.decode, [(frame,) for _, frame in frames])
-        return [
-            duration_ns
-            for message, duration_ns in zip(messages, durations_ns, strict=True)
-            if isinstance(message, BookUpdate) and not message.is_snapshot
-        ]
+    def tick(self, frame: bytes, receive_ns: int) -> int:
+        """Time decoding; a change of the book is kept."""
+        start = perf_counter_ns()
+        message = self._decoder.decode(frame)
+        duration_ns = perf_counter_ns() - start
+        kept = isinstance(message, BookUpdate) and not message.is_snapshot
+        return duration_ns if kept else NOT_KEPT
 
 
 class BookStage(Stage):
@@ -117,15 +121,15 @@ class BookStage(Stage):
         self._decoder = make_decoder(source.venue)
         self._book = OrderBook(source.instrument)
 
-    def time(self, frames: Sequence[CapturedFrame]) -> list[int]:
-        """Time applying; changes that left a sound book are kept."""
-        updates = _book_updates(self._decoder.decode(frame) for _, frame in frames)
-        answers, durations_ns = time_calls(self._book.apply, [(update,) for update in updates])
-        return [
-            duration_ns
-            for update, status, duration_ns in zip(updates, answers, durations_ns, strict=True)
-            if status is BookStatus.OK and not update.is_snapshot
-        ]
+    def tick(self, frame: bytes, receive_ns: int) -> int:
+        """Time applying; a change that left a sound book is kept."""
+        update = self._decoder.decode(frame)
+        if not isinstance(update, BookUpdate):
+            return NOT_KEPT
+        start = perf_counter_ns()
+        status = self._book.apply(update)
+        duration_ns = perf_counter_ns() - start
+        return duration_ns if status is BookStatus.OK and not update.is_snapshot else NOT_KEPT
 
     def restart(self) -> None:
         """Wait for a snapshot."""
@@ -150,32 +154,32 @@ class FeaturesStage(Stage):
         self._timed = timed_sample_row()
         self._stamp = new_stamp()
 
-    def time(self, frames: Sequence[CapturedFrame]) -> list[int]:
-        """Apply each change untimed, then time its row; sampled rows are kept."""
-        kept = []
+    def tick(self, frame: bytes, receive_ns: int) -> int:
+        """Apply the change, then time its row; a sampled row is kept."""
+        update = self._decoder.decode(frame)
+        if not isinstance(update, BookUpdate):
+            return NOT_KEPT
         book, ring = self._book, self._ring
-        for update in _book_updates(self._decoder.decode(frame) for _, frame in frames):
-            status = book.apply(update)
-            if status is BookStatus.SNAPSHOT:
-                ring.reset()
-                self._top.fill(np.nan)
-            elif status is not BookStatus.OK:
-                continue
-            duration_ns = self._timed(
-                book.header,
-                book.keys,
-                book.sizes,
-                self._top,
-                self._every_message,
-                ring.storage,
-                ring.next_slot,
-                self._stamp,
-            )
-            if duration_ns >= 0:
-                ring.advance()
-                if not update.is_snapshot:
-                    kept.append(duration_ns)
-        return kept
+        status = book.apply(update)
+        if status is BookStatus.SNAPSHOT:
+            ring.reset()
+            self._top.fill(np.nan)
+        elif status is not BookStatus.OK:
+            return NOT_KEPT
+        duration_ns = self._timed(
+            book.header,
+            book.keys,
+            book.sizes,
+            self._top,
+            self._every_message,
+            ring.storage,
+            ring.next_slot,
+            self._stamp,
+        )
+        if duration_ns == NOT_SAMPLED:
+            return NOT_KEPT
+        ring.advance()
+        return NOT_KEPT if update.is_snapshot else duration_ns
 
     def restart(self) -> None:
         """Wait for a snapshot."""
@@ -202,25 +206,20 @@ class EngineStage(Stage):
         )
         self._engine = create_engine(engine, artifact, self._path.window)
         self.precision = str(self._engine.describe()["precision"])
-        self.method = f"engine.push(row) from Python, {self._engine.describe()['graph_nodes']} graph nodes"
+        self.method = "engine.push(row) from Python"
 
-    def time(self, frames: Sequence[CapturedFrame]) -> list[int]:
-        """Make each row untimed, then time its push; answers of the warm engine are kept."""
-        clock = perf_counter_ns
-        kept = []
-        path, engine, window = self._path, self._engine, self._path.window
-        for receive_ns, frame in frames:
-            if path.on_frame(frame, receive_ns) not in {RowStatus.ROW, RowStatus.SNAPSHOT}:
-                continue
-            if window.count == 1:
-                engine.reset()
-            row = window.latest()
-            start = clock()
-            logits = engine.push(row)
-            duration_ns = clock() - start
-            if logits is not None:
-                kept.append(duration_ns)
-        return kept
+    def tick(self, frame: bytes, receive_ns: int) -> int:
+        """Make the row, then time its push; an answer of the warm engine is kept."""
+        if self._path.on_frame(frame, receive_ns) not in {RowStatus.ROW, RowStatus.SNAPSHOT}:
+            return NOT_KEPT
+        engine, window = self._engine, self._path.window
+        if window.count == 1:
+            engine.reset()
+        row = window.latest()
+        start = perf_counter_ns()
+        logits = engine.push(row)
+        duration_ns = perf_counter_ns() - start
+        return NOT_KEPT if logits is None else duration_ns
 
     def restart(self) -> None:
         """Wait for a snapshot, with an engine that has seen no row."""
@@ -241,15 +240,12 @@ class OnFrameStage(Stage):
         self.precision = str(self.pipeline.engine.describe()["precision"])
         self.method = f"pipeline.on_frame(frame, receive_ns) from Python, engine {self.pipeline.engine.name}"
 
-    def time(self, frames: Sequence[CapturedFrame]) -> list[int]:
-        """Time every frame; those that ended in a prediction are kept."""
-        arguments = [(frame, receive_ns) for receive_ns, frame in frames]
-        predictions, durations_ns = time_calls(self.pipeline.on_frame, arguments)
-        return [
-            duration_ns
-            for prediction, duration_ns in zip(predictions, durations_ns, strict=True)
-            if prediction is not None
-        ]
+    def tick(self, frame: bytes, receive_ns: int) -> int:
+        """Time the frame; one that ended in a prediction is kept."""
+        start = perf_counter_ns()
+        prediction = self.pipeline.on_frame(frame, receive_ns)
+        duration_ns = perf_counter_ns() - start
+        return NOT_KEPT if prediction is None else duration_ns
 
     def restart(self) -> None:
         """Wait for a snapshot, as on a new connection."""
@@ -269,17 +265,46 @@ class EncodeStage(Stage):
         self.model = model
         self.pipeline = _connected_pipeline(source, artifact, engine)
 
-    def time(self, frames: Sequence[CapturedFrame]) -> list[int]:
-        """Make the predictions untimed, then time encoding each."""
-        answers = (self.pipeline.on_frame(frame, receive_ns) for receive_ns, frame in frames)
-        predictions = [(prediction,) for prediction in answers if prediction is not None]
-        for (prediction,) in predictions:
-            prediction.stamp(prediction.receive_ns + SAMPLE_LATENCY_NS)
-        return time_calls(encode_prediction, predictions)[1]
+    def tick(self, frame: bytes, receive_ns: int) -> int:
+        """Make the prediction, then time encoding it."""
+        prediction = self.pipeline.on_frame(frame, receive_ns)
+        if prediction is None:
+            return NOT_KEPT
+        prediction.stamp(receive_ns + SAMPLE_LATENCY_NS)
+        start = perf_counter_ns()
+        encode_prediction(prediction)
+        return perf_counter_ns() - start
 
     def restart(self) -> None:
         """Wait for a snapshot, as on a new connection."""
         _reconnect(self.pipeline)
+
+
+def make_stages(source: FrameSource, artifact: Artifact, model: str) -> list[Stage]:
+    """All stages in the order a frame meets them, the engines being those the artifact has graphs for.
+
+    `model` is what the results call its weights. Raises InputError and ArtifactError as the parts do.
+    """
+    manifest = artifact.manifest
+    return [
+        DecodeStage(source),
+        BookStage(source),
+        FeaturesStage(source, manifest.sampling, manifest.window_length),
+        *(EngineStage(source, artifact, engine, model) for engine in available_engines(artifact)),
+        OnFrameStage(source, artifact, "auto", model),
+        EncodeStage(source, artifact, "auto", model),
+    ]
+
+
+def available_engines(artifact: Artifact) -> list[str]:
+    """The names of the engines that can run this artifact."""
+    names = []
+    for name in ENGINE_NAMES:
+        if name == "auto":
+            continue
+        with suppress(ArtifactError):
+            names.append(choose_engine(name, artifact))
+    return names
 
 
 def _connected_pipeline(source: FrameSource, artifact: Artifact, engine: str) -> Pipeline:
@@ -292,8 +317,3 @@ def _connected_pipeline(source: FrameSource, artifact: Artifact, engine: str) ->
 def _reconnect(pipeline: Pipeline) -> None:
     pipeline.on_disconnected("the capture has ended")
     pipeline.on_connected()
-
-
-def _book_updates(messages: Iterable[Message]) -> list[BookUpdate]:
-    """The book messages among `messages`."""
-    return [message for message in messages if isinstance(message, BookUpdate)]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from bench.harness import ClockReading, Plan, run_interleaved, time_calls
+from bench.harness import ClockReading, Plan, run_interleaved
 from lob.errors import InputError
 
 if TYPE_CHECKING:
@@ -68,25 +68,6 @@ def test_progress_counts_to_the_end() -> None:
         lambda done, total: seen.append((done, total)),
     )
     assert seen == [(done, 8) for done in range(1, 9)]
-
-
-def test_every_argument_is_called_once_in_order() -> None:
-    called: list[tuple[int, int]] = []
-
-    def call(left: int, right: int) -> int:
-        called.append((left, right))
-        return left * right
-
-    answers, durations_ns = time_calls(call, [(3, 2), (1, 5), (2, 2)])
-    assert called == [(3, 2), (1, 5), (2, 2)]
-    assert answers == [6, 5, 4]
-    assert len(durations_ns) == 3
-    assert min(durations_ns) >= 0
-
-
-def test_a_longer_call_is_a_longer_sample() -> None:
-    _, (short_ns, long_ns) = time_calls(lambda times: [None for _ in range(times)], [(1,), (1_000_000,)])
-    assert long_ns > short_ns
 
 
 def test_reading_the_clock_takes_some_time_but_little() -> None:

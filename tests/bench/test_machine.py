@@ -73,6 +73,11 @@ def test_frequency_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert (found.frequency_max_mhz, found.governor) == (3800.0, "performance")
 
 
+def test_preemptions_only_grow() -> None:
+    before, after = machine.preemptions_so_far(), machine.preemptions_so_far()
+    assert before is None or (after is not None and after >= before >= 0)
+
+
 def test_versions_are_those_imported() -> None:
     versions = machine.library_versions()
     assert versions["python"] == ".".join(map(str, sys.version_info[:3]))

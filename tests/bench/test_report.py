@@ -13,7 +13,7 @@ from bench.report import Report, encode_report, make_report, print_report
 
 @pytest.fixture
 def report(known_run: list[Measured], clock_run: Measured, a_machine: Machine) -> Report:
-    return make_report(known_run, clock_run, a_machine)
+    return make_report(known_run, [clock_run], frames="frames of a kind", machine=a_machine, preemptions=17)
 
 
 def test_figures_are_those_of_the_samples_in_microseconds(report: Report) -> None:
@@ -36,29 +36,43 @@ def test_json_has_exactly_these_keys(report: Report) -> None:
     assert list(found) == ["machine", "versions", "commit", "results"]
     keys = ["subject", "model", "precision", "unit", "count", "p50", "p90", "p99", "p999", "max"]
     assert [list(result) for result in found["results"]] == [keys, keys]
-    assert found["machine"]["clock"] == {
-        "name": "perf_counter_ns",
-        "overhead_p50_ns": 40,
-        "overhead_p99_ns": 55,
-    }
+    assert found["machine"]["clocks"] == [
+        {"name": "some clock", "overhead_p50_ns": 40, "overhead_p99_ns": 55}
+    ]
+    assert found["machine"]["preemptions"] == 17
+    assert found["machine"]["frames"] == "frames of a kind"
 
 
 def test_table_says_figures_method_and_conditions(report: Report) -> None:
     text = io.StringIO()
-    print_report(report, ["how one", "how two"], Console(file=text, width=160))
+    print_report(
+        report, ["how one", "how two"], Console(file=text, width=160), compared=["decode", "book", "other"]
+    )
     shown = text.getvalue()
     for part in (
         "decode",
-        "1,000.00",
-        "book: how two",
+        "1,000",
+        "book: how two, float64",
         "Some Processor, x86_64, 4 cores, 2 allowed, virtual machine, 8.0 GiB, Linux 6.1",
         "load average 0.50 0.25 0.12",
         f"numpy {report.versions['numpy']}",
         f"commit: {report.commit}",
-        "40 ns p50, 55 ns p99 (not subtracted)",
+        "clock: some clock, reading it twice takes 40 ns p50, 55 ns p99, not subtracted",
+        "frames: frames of a kind",
+        "preemptions: 17 while it ran",
+        "decode is 2.0 times faster than book (p50)",
     ):
         assert part in shown
 
 
-def test_this_machine_where_none_is_given(known_run: list[Measured], clock_run: Measured) -> None:
-    assert make_report(known_run, clock_run).machine.processor
+def test_no_figure_is_cut_on_a_narrow_terminal(report: Report) -> None:
+    text = io.StringIO()
+    print_report(report, ["how one", "how two"], Console(file=text, width=80))
+    for figure in ("501.0", "901.0", "991.0", "1,000", "1,002", "2,000"):
+        assert figure in text.getvalue()
+
+
+def test_one_subject_is_compared_with_none(report: Report) -> None:
+    text = io.StringIO()
+    print_report(report, ["how one", "how two"], Console(file=text, width=80), compared=["book"])
+    assert "times faster" not in text.getvalue()

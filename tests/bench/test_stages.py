@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from bench.frame_source import FrameSource, seeded_source
-from bench.stages import BookStage, DecodeStage, FeaturesStage, Stage
+from bench.stages import NOT_KEPT, BookStage, DecodeStage, FeaturesStage, Stage
 from lob.errors import InputError
 from lob.rows import RowPath
 from lob.venues import make_decoder
@@ -52,8 +52,8 @@ def test_every_call_of_a_stage_is_a_sample(name: str) -> None:
 def test_only_changes_of_the_book_are_kept(name: str) -> None:
     stage = STAGES[name](seeded_source(0))
     snapshot, *deltas = islice(seeded_source(0).passes(), 11)
-    assert stage.time([snapshot]) == []
-    assert len(stage.time(deltas)) == 10
+    assert stage.tick(snapshot.frame, snapshot.receive_ns) == NOT_KEPT
+    assert min(stage.tick(delta.frame, delta.receive_ns) for delta in deltas) > 0
 
 
 @pytest.mark.parametrize("name", STAGES)

@@ -1,0 +1,94 @@
+"""An artifact of any size with random weights, for timing where none with trained weights ships.
+
+What a call costs depends on the sizes alone, not on what the weights say. It goes through the same export and
+the same gate as a trained model. Needs the training extra.
+"""
+
+from itertools import islice
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from bench.frame_source import seeded_source
+from inference.artifact import Artifact
+from inference.manifest import Architecture, Manifest, SchemaReference, StateTensor, TrainingData
+from lob.rows import RowPath, RowStatus
+from lob.schema import LOB44
+from lob.venues import make_decoder
+from models.configurations import Block, MambaLOBConfig, Size, configuration
+from models.mamba_lob import MambaLOB, parameter_count
+from training.export import export_artifact
+from training.initialisation import fit_normaliser
+from training.libraries import library_versions
+
+ROWS: Final = 400
+WINDOW_LENGTH: Final = 100
+WARMUP_ROWS: Final = 32
+READOUT_DEVIATION: Final = 0.05
+
+
+def export_random_model(directory: Path, *, size: Size, block: Block, seed: int) -> Artifact:
+    """Write an artifact with random weights to `directory` and answer it as loaded back.
+
+    The matrices that training starts at zero are random here too, so that every part of the graph says
+    something. Raises as `training.export.export_artifact`.
+    """
+    rows = _seeded_rows(seed)
+    model = _random_model(configuration(block=block, size=size), rows, seed)
+    return export_artifact(model, _manifest(model, f"{size}-{block}-random", seed), directory, rows).artifact
+
+
+def _random_model(config: MambaLOBConfig, rows: NDArray[np.float32], seed: int) -> MambaLOB:
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(seed)
+        model = MambaLOB(config).eval()
+        with torch.no_grad():
+            for matrix in (model.head.weight, model.linear.weight):
+                matrix.normal_(std=READOUT_DEVIATION)
+    fit_normaliser(model, rows)
+    return model
+
+
+def _seeded_rows(seed: int) -> NDArray[np.float32]:
+    """ROWS rows of the timing stream, (T, F)."""
+    source = seeded_source(seed)
+    path = RowPath(make_decoder(source.venue), source.instrument)
+    rows: list[NDArray[np.float32]] = []
+    for receive_ns, frame in islice(source.passes(), ROWS):
+        status = path.on_frame(frame, receive_ns)
+        assert status in {RowStatus.ROW, RowStatus.SNAPSHOT}, f"{status.name}: every frame gives a row"
+        rows.append(path.window.latest().copy())
+    return np.stack(rows)
+
+
+def _manifest(model: MambaLOB, name: str, seed: int) -> Manifest:
+    config = model.config
+    return Manifest(
+        name=name,
+        version="0",
+        architecture=Architecture(
+            family="mamba-lob",
+            block=config.block,
+            size=config.size,
+            layers=config.layers,
+            width=config.width,
+            state_size=config.state_size,
+            expand=config.expand,
+            parameters=parameter_count(model),
+        ),
+        schema=SchemaReference(name=LOB44.name, version=LOB44.version, hash=LOB44.hash),
+        sampling="top_changed",
+        context="stream",
+        window_length=WINDOW_LENGTH,
+        warmup_rows=WARMUP_ROWS,
+        horizons=config.horizons,
+        state=tuple(
+            StateTensor(name=tensor, shape=(1, *shape)) for tensor, shape in config.state_shapes.items()
+        ),
+        temperatures=(1.0,) * len(config.horizons),
+        training=TrainingData(files=(), rows=0, seconds=0.0, seed=seed, details={"weights": "random"}),
+        libraries=library_versions(),
+    )
