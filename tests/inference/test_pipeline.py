@@ -50,6 +50,10 @@ class Venue:
         self.update_id += self.random.randint(1, 5)
         return self._frame("snapshot", self.bids, self.asks)
 
+    def unchanged_snapshot(self) -> bytes:
+        """The book as it stands, under the last change's number, as the subscriber of a quiet book gets it."""
+        return self._frame("snapshot", self.bids, self.asks)
+
     def delta(self) -> bytes:
         """One to three changed levels a side, the book neither crossed nor emptied."""
         bids, asks = {}, {}
@@ -441,6 +445,31 @@ class TestStates:
         session.delta()  # in sequence, but the book was given up
         assert pipeline.state is SymbolState.STALE
 
+    @pytest.mark.parametrize("lost", ["stall", "disconnect", "connect"])
+    def test_an_unchanged_snapshot_starts_again_after_the_book_was_given_up(
+        self, artifact: Artifact, lost: str
+    ) -> None:
+        session = live_session(artifact)
+        session.act(lost)
+        assert not session.pipeline.rows.book.usable
+        if lost == "disconnect":
+            session.act("connect")
+        session.feed(session.venue.unchanged_snapshot())
+        assert session.pipeline.state is SymbolState.WARMING
+        while session.delta() is None:
+            assert session.pipeline.rows.window.count <= artifact.manifest.warmup_rows
+        assert session.pipeline.state is SymbolState.LIVE
+
+    def test_a_stall_is_counted_once_in_its_time(self, artifact: Artifact) -> None:
+        session = live_session(artifact)
+        pipeline = session.pipeline
+        last_ns = session.venue.now_ms * MILLISECOND
+        stalls = []
+        for elapsed_ms in (1000, 1010, 1999, 2000, 2010):
+            pipeline.check_freshness(last_ns + elapsed_ms * MILLISECOND)
+            stalls.append(pipeline.counters["stalls"])
+        assert stalls == [1, 1, 1, 2, 2]
+
     def test_frames_without_a_book_do_not_keep_a_feed_fresh(self, artifact: Artifact) -> None:
         session = live_session(artifact)
         session.venue.now_ms += 900
@@ -520,8 +549,9 @@ class TestValuesThatAreNotFinite:
             assert pipeline.on_frame(frame, session.venue.now_ms * MILLISECOND) is None
         assert (pipeline.state, pipeline.needs_resync) == (SymbolState.STALE, True)
         assert pipeline.reason == "model produced non-finite values"
+        assert pipeline.counters["not_finite"] == 1
         pipeline.engine = healthy
-        session.act("snapshot")
+        session.feed(session.venue.unchanged_snapshot())
         for _ in range(10):
             session.delta()
         assert pipeline.state is SymbolState.LIVE
