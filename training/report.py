@@ -6,7 +6,6 @@ import numpy as np
 from rich.table import Table
 
 from training.evaluation import HorizonEvaluation, StreamEvaluation
-from training.scores import Scores
 
 COLUMNS: tuple[tuple[str, str], ...] = (
     ("log loss", "log_loss"),

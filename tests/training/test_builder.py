@@ -103,5 +103,5 @@ def test_an_unknown_sampling_is_refused(gapped: Path) -> None:
 
 
 def test_a_symbol_the_capture_does_not_hold_is_refused(gapped: Path) -> None:
-    with pytest.raises(InputError, match="tick_size: no price of OTHERUSDT"):
+    with pytest.raises(InputError, match="no price of OTHERUSDT"):
         build_dataset([gapped], BuildConfig(name="gapped", symbol="OTHERUSDT"))
