@@ -22,7 +22,7 @@ class _Depth(Struct, gc=False):
     bids: Raw = field(name="b")
     asks: Raw = field(name="a")
     exchange_ms: Count = field(name="T", default=0)
-    previous_update_id: Annotated[int, Meta(ge=-1, le=2**62)] = field(name="pu", default=-1)
+    previous_update_id: Count = field(name="pu", default=-1)
 
 
 class _DepthFrame(Struct, gc=False):
@@ -87,5 +87,5 @@ class BinanceDecoder:
                 )
             stream = self._frame.decode(frame).stream
         except (ValueError, RecursionError) as error:
-            return Malformed.from_error(error)
+            return Malformed(str(error))
         return Trade(stream) if stream.endswith(("@trade", "@aggTrade")) else Other(stream)

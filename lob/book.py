@@ -70,7 +70,7 @@ class OrderBook:
         self.header[TICK_DECIMALS] = instrument.tick_decimals
 
     def apply(self, update: BookUpdate) -> BookStatus:
-        """Take one message in; where it is refused nothing of it is applied."""
+        """Take one message in. All of it is applied or nothing; a change that overflows empties the book."""
         code = update_book(
             self.header,
             self.keys,
@@ -194,6 +194,8 @@ def update_book(
         bid_count = _change_side(keys, sizes, BIDS, NEW_BIDS, header[BID_COUNT], new_bids)
         ask_count = _change_side(keys, sizes, ASKS, NEW_ASKS, header[ASK_COUNT], new_asks)
         if bid_count < 0 or ask_count < 0:
+            header[BID_COUNT] = 0  # a book half changed is worse than none
+            header[ASK_COUNT] = 0
             return BookStatus.OVERFLOW.value
     header[JOINED] = not is_snapshot
     header[BID_COUNT] = bid_count

@@ -64,11 +64,11 @@ class BybitDecoder:
         try:
             book = self._book.decode(frame)
         except (ValueError, RecursionError) as error:
-            return Malformed.from_error(error)
+            return Malformed(str(error))
         data = book.data
         depth, symbol = self._topics.get(book.topic) or self._read_topic(book.topic)
         if depth == 0 or symbol != data.s or book.type not in {"snapshot", "delta"}:
-            return Malformed(f"topic {book.topic!r} with symbol {data.s!r} and type {book.type!r}", True)
+            return Malformed(f"topic {book.topic!r} with symbol {data.s!r} and type {book.type!r}")
         update_id = data.u
         return BookUpdate(
             data.s,
@@ -101,7 +101,7 @@ class BybitDecoder:
         try:
             other = self._frame.decode(frame)
         except (ValueError, RecursionError) as error:
-            return Malformed.from_error(error)
+            return Malformed(str(error))
         if other.topic:
             return Trade(other.topic) if other.topic.startswith("publicTrade.") else Other(other.topic)
         if other.op == "pong" or other.ret_msg == "pong":
@@ -110,4 +110,4 @@ class BybitDecoder:
             return Acknowledgement(other.op, other.success, other.ret_msg, other.req_id, other.conn_id)
         if other.success is False:
             return VenueError(other.ret_msg)
-        return Malformed("has neither a topic nor a known operation", True)
+        return Malformed("has neither a topic nor a known operation")

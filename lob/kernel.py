@@ -32,11 +32,14 @@ def allocating_kernel(function: Function) -> Function:
 
 
 def _compiled(function: Function, *, allocates: bool) -> Function:
-    dispatcher: Function = njit(cache=True, _nrt=allocates)(function)
-    cache = getattr(dispatcher, "_cache", None)
+    try:
+        dispatcher: Function = njit(cache=True, _nrt=allocates)(function)
+    except RuntimeError:  # no folder can be written to: compile anew in every process
+        dispatcher = njit(_nrt=allocates)(function)
+    cache = getattr(getattr(dispatcher, "_cache", None), "_cache_file", None)
     if cache is not None:
         folder = Path(function.__code__.co_filename).parent
-        cache._cache_file._source_stamp = (_fingerprint(Path(__file__).parent), _fingerprint(folder))
+        cache._source_stamp = (_fingerprint(Path(__file__).parent), _fingerprint(folder))
     return dispatcher
 
 

@@ -6,7 +6,7 @@ here: they become ticks and sizes inside the one jitted call that also applies t
 
 from typing import TypeAlias
 
-from msgspec import Raw, Struct, ValidationError
+from msgspec import Raw, Struct
 
 
 class BookUpdate(Struct, gc=False):
@@ -68,15 +68,9 @@ class Other(Struct, gc=False):
 
 
 class Malformed(Struct, gc=False):
-    """A frame that is not what the venue documents; `is_json` tells a wrong shape from no JSON at all."""
+    """A frame that is no JSON, or JSON of a shape the venue does not document."""
 
     reason: str
-    is_json: bool
-
-    @staticmethod
-    def from_error(error: Exception) -> "Malformed":
-        """What a decoder's refusal of a frame amounts to."""
-        return Malformed(str(error), isinstance(error, ValidationError))
 
 
 Message: TypeAlias = BookUpdate | Acknowledgement | Pong | VenueError | Trade | Other | Malformed

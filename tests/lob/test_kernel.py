@@ -1,0 +1,56 @@
+"""Compiled code on disk follows every source it was compiled from, and kernels cannot allocate."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numba.core.errors import NumbaError
+
+from lob.kernel import allocating_kernel, kernel
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+JITTED = os.environ.get("NUMBA_DISABLE_JIT") != "1"
+
+
+def answer(folder: Path) -> list[str]:
+    """What `outer.triple()` says in a fresh process, and how many times it was compiled there."""
+    program = "import outer; print(outer.triple(), sum(outer.triple.stats.cache_misses.values()))"
+    environment = os.environ | {"PYTHONPATH": f"{folder}{os.pathsep}{REPOSITORY}", "NUMBA_DISABLE_JIT": "0"}
+    result = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
+    )
+    return result.stdout.split()
+
+
+def test_change_of_a_called_file_is_seen(tmp_path: Path) -> None:
+    inner, outer = tmp_path / "inner.py", tmp_path / "outer.py"
+    inner.write_text("from lob.kernel import kernel\n\n@kernel\ndef number():\n    return 2\n")
+    outer.write_text(
+        "from lob.kernel import kernel\nfrom inner import number\n\n"
+        "@kernel\ndef triple():\n    return 3 * number()\n"
+    )
+    assert answer(tmp_path) == ["6", "1"]
+    assert answer(tmp_path) == ["6", "0"]
+    inner.write_text(inner.read_text().replace("return 2", "return 5"))
+    assert answer(tmp_path) == ["15", "1"]
+
+
+@pytest.mark.skipif(not JITTED, reason="nothing is compiled with NUMBA_DISABLE_JIT")
+def test_kernel_cannot_allocate() -> None:
+    def allocate() -> float:
+        return float(np.zeros(3).sum())
+
+    with pytest.raises(NumbaError):
+        kernel(allocate)()
+    assert allocating_kernel(allocate)() == 0.0
+
+
+def test_kernel_runs_where_nothing_can_be_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = "def double(x):\n    return 2 * x\n"
+    namespace: dict[str, object] = {}
+    exec(compile(source, "<no file>", "exec"), namespace)
+    double = kernel(namespace["double"])  # type: ignore[type-var]  # what exec defines has no type
+    assert double(4) == 8
