@@ -3,8 +3,8 @@
     rows -> normalise -> embed -> [norm -> S6 or SSD block -> add] x layers -> norm -> head -> + -> logits
                      \\-> microprice, spread, imbalance_1 ---------------------------> linear -/
 
-The linear path is a logistic regression on the three features that carry nearly all the signal; both it and
-the head of the state-space path start at zero, so that training begins with the priors and adds to them.
+The linear path is a logistic regression on the three features that carry nearly all the signal. The head of
+the state-space path starts at zero, so that a model begins as that regression and training adds to it.
 
 Letters: B batch, T time, F features, D width, H horizons, C classes (0 down, 1 flat, 2 up).
 """

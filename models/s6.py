@@ -1,8 +1,11 @@
 """The S6 block of Mamba (Gu & Dao 2023, section 3.4): a decay of its own for every channel and state.
 
-x  (B, T, E)  the block's signal             z   (B, T, E)  its gate
-k  (B, T, N)  the paper's B, writes          q   (B, T, N)  the paper's C, reads
-dt (B, T, E)  the time step of each channel  A   (E, N)     decay rates, below 0
+    x  (B, T, E)  the block's signal             z  (B, T, E)  its gate
+    k  (B, T, N)  the paper's B, writes          q  (B, T, N)  the paper's C, reads
+    dt (B, T, E)  the time step of each channel  A  (E, N)     decay rates, below 0
+    v  (B, T, E)  dt * x, what is written        D  (E,)       how much of x goes past the scan
+
+B batch, T time, E inner width (ED), N state size, R rank of the time step's projection, K convolution width.
 """
 
 import math
@@ -40,7 +43,7 @@ class S6Block(nn.Module):
     def forward(
         self, x: Tensor, conv_state: Tensor | None, scan_state: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """(B, T, D), (B, K - 1, E), (B, E, N, 1) -> the update (B, T, D) and the two states."""
+        """(B, T, width), (B, K - 1, E), (B, E, N, 1) -> the update (B, T, width) and the two states."""
         config = self.config
         E, N, R = config.inner_width, config.state_size, config.dt_rank
         x, z = torch.split(self.in_proj(x), [E, E], dim=-1)  # (B, T, E), (B, T, E)
@@ -52,7 +55,7 @@ class S6Block(nn.Module):
         v = dt * x  # (B, T, E)
         if exporting():
             g = (dt.unsqueeze(-1) * A).flatten(-2)  # (B, T, E * N)
-            y, scan_state = linear_attention(v, g, k, q, scan_state, heads=E)  # (B, T, E), (B, E, N, 1)
+            y, scan_state = linear_attention(v, g, k, q, scan_state, heads=E)  # (B, T, E)
         else:
             assert scan_state is not None, "only an exported graph starts by itself"
             y, scan_state = s6_chunked(v, dt, A, k, q, scan_state.squeeze(-1), config.chunk_rows)

@@ -6,7 +6,7 @@ Letters, with the papers' names (Gu & Dao 2023 = "Mamba"; Dao & Gu 2024 = "Mamba
     N       state size (d_state)                 H   heads, P  width of a head, E = H * P
     v       the scan's input, dt * x             g   logarithm of the decay, dt * A, never above 0
     k       what writes to the state (B)         q   what reads it (C)
-    S       the state                            Q   rows in a chunk (Mamba-2: block length)
+    S       the state                            Q   rows in a chunk (Mamba-2: block length), K chunks
 
 SSD (Mamba-2, eq. 6 with one decay a head): S_t = exp(g_t) S_{t-1} + k_t (x) v_t,  y_t = q_t S_t
 S6 (Mamba, eq. 2a with A diagonal):         S_t = exp(dt_t A) S_{t-1} + k_t (x) v_t,  y_t = q_t S_t

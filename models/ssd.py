@@ -1,8 +1,11 @@
 """The SSD block of Mamba-2 (Dao & Gu 2024, section 7): one scalar decay a head.
 
-x  (B, T, E)  the block's signal           z   (B, T, E)  its gate
-k  (B, T, N)  the paper's B, writes        q   (B, T, N)  the paper's C, reads
-dt (B, T, H)  the time step of each head   A   (H,)       its decay rate, below 0
+    x  (B, T, E)  the block's signal           z  (B, T, E)  its gate
+    k  (B, T, N)  the paper's B, writes        q  (B, T, N)  the paper's C, reads
+    dt (B, T, H)  the time step of each head   A  (H,)       its decay rate, below 0
+    v  (B, T, E)  dt * x, what is written      D  (H,)       how much of x goes past the scan
+
+B batch, T time, E inner width (d_inner), N state size (d_state), H heads, P their width, K convolution width.
 """
 
 import math
@@ -45,7 +48,7 @@ class SSDBlock(nn.Module):
     def forward(
         self, x: Tensor, conv_state: Tensor | None, scan_state: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """(B, T, D), (B, K - 1, E + 2 N), (B, H, N, P) -> the update (B, T, D) and the two states."""
+        """(B, T, width), (B, K - 1, E + 2 N), (B, H, N, P) -> the update (B, T, width) and the two states."""
         config = self.config
         E, N, P = config.inner_width, config.state_size, config.head_width
         z, xkq, dt = torch.split(self.in_proj(x), self.parts, dim=-1)
@@ -55,9 +58,7 @@ class SSDBlock(nn.Module):
         g = dt * -torch.exp(self.A_log)  # (B, T, H)
         v = (dt @ self.head_of_channel) * x  # (B, T, E)
         if exporting():
-            y, scan_state = linear_attention(
-                v, g, k, q, scan_state, heads=config.heads
-            )  # (B, T, E), (B, H, N, P)
+            y, scan_state = linear_attention(v, g, k, q, scan_state, heads=config.heads)  # (B, T, E)
         else:
             assert scan_state is not None, "only an exported graph starts by itself"
             y, scan_state = ssd_chunked(v.view(*v.shape[:-1], -1, P), g, k, q, scan_state, config.chunk_rows)

@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 
 from inference.artifact import Artifact, graph_metadata, write_artifact
-from inference.manifest import GraphKind, Manifest
+from inference.manifest import GraphKind, Manifest, validate_manifest
 from lob.errors import ArtifactError
 from models.causal_model import CausalModel
 from training.card import model_card
@@ -40,6 +40,7 @@ def export_artifact(
     what the model answers, do not fit the manifest, or `directory` exists and `replace` is not set;
     InputError where the rows do not fit the model. Nothing is written then.
     """
+    validate_manifest(manifest, str(directory))
     if directory.exists() and not replace:
         raise ArtifactError(f"{directory}: exists already; replacing it has to be asked for")
     graphs = graph_bytes(model, manifest.window_length, graph_metadata(manifest))
@@ -48,7 +49,11 @@ def export_artifact(
     training = msgspec.structs.replace(manifest.training, details=details)
     manifest = msgspec.structs.replace(manifest, training=training)
     artifact = write_artifact(
-        directory, manifest, graphs, card=card or model_card(manifest, parity), replace=replace
+        directory,
+        manifest,
+        graphs,
+        card=model_card(manifest, parity) if card is None else card,
+        replace=replace,
     )
     return Export(
         artifact=artifact,

@@ -127,7 +127,13 @@ def test_the_command(finished_run, spot_dataset, tmp_path, quick_graphs):
     assert max(report["parity"]["differences"].values()) <= report["parity"]["tolerance"] == 1e-5
 
 
-def test_the_command_says_what_does_not_fit(tmp_path, finished_run):
+def test_the_command_says_what_does_not_fit(tmp_path, finished_run, spot_captures):
+    asked = ["--run", finished_run, "--data", spot_captures[0], "--out", tmp_path / "zoo"]
+    with pytest.raises(MambalobError, match=r"name: .*'\.\./other' came"):
+        run_command(*asked, "--name", "../other")
+    (tmp_path / "card").write_bytes(b"\xff\xfe\xff")
+    with pytest.raises(MambalobError, match=r"--card: .*a text file in UTF-8 is allowed"):
+        run_command(*asked, "--card", tmp_path / "card")
     with pytest.raises(MambalobError, match=r"run\.json: No such file"):
         run_command("--run", tmp_path, "--data", tmp_path, "--out", tmp_path / "zoo")
     with pytest.raises(MambalobError, match="a data set's folder or a capture file is allowed"):

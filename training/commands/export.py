@@ -2,29 +2,38 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
+from lob.errors import InputError
 from training.export import Export, export_artifact
 from training.run_directory import read_run
 from training.trained_model import held_out_rows, load_trained
 
+FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 EXISTING = click.Path(exists=True, path_type=Path)
 
 
 @click.command()
 @click.option(
-    "--run", "run_directory", type=EXISTING, required=True, help="Folder that `mambalob train` wrote."
+    "--run", "run_directory", type=FOLDER, required=True, help="Folder that `mambalob train` wrote."
 )
 @click.option("--data", type=EXISTING, required=True, help="Data set or capture: rows for the parity gate.")
 @click.option(
-    "--out", type=click.Path(path_type=Path), required=True, help="Folder in which the artifact's appears."
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    required=True,
+    help="Folder in which the artifact's appears.",
 )
 @click.option("--name", help="The artifact's name; by default the run's.")
 @click.option("--version", default="1", show_default=True, help="The artifact's version.")
 @click.option("--seed", type=int, help="Which seed; by default the best on the validation part.")
-@click.option("--card", type=EXISTING, help="Text of its CARD.md; by default what the manifest says.")
+@click.option(
+    "--card",
+    type=click.File(encoding="utf-8"),
+    help="Text of its CARD.md; by default what the manifest says.",
+)
 @click.option("--symbol", help="Symbol in the capture, where it holds several or names none.")
 @click.option("--tick-size", help="Tick size, where the capture does not state it.")
 @click.option("--replace", is_flag=True, help="Replace an artifact of that name.")
@@ -37,7 +46,7 @@ def command(
     name: str | None,
     version: str,
     seed: int | None,
-    card: Path | None,
+    card: TextIO | None,
     symbol: str | None,
     tick_size: str | None,
     replace: bool,
@@ -51,12 +60,21 @@ def command(
     """
     model, manifest = load_trained(run_directory, seed=seed, name=name, version=version)
     rows = held_out_rows(data, read_run(run_directory), symbol=symbol, tick_size=tick_size)
-    text = card.read_text("utf-8") if card else None
-    export = export_artifact(model, manifest, out / manifest.name, rows, card=text, replace=replace)
+    export = export_artifact(
+        model, manifest, out / manifest.name, rows, card=card_text(card), replace=replace
+    )
     if as_json:
         click.echo(json.dumps(report(export)))
     else:
         click.echo("\n".join(lines(export, explain=explain)))
+
+
+def card_text(card: TextIO | None) -> str | None:
+    """What stands in the file of a card; InputError where it is not text."""
+    try:
+        return card.read() if card else None
+    except UnicodeDecodeError as error:
+        raise InputError(f"--card: {error}; a text file in UTF-8 is allowed") from error
 
 
 def report(export: Export) -> dict[str, Any]:
