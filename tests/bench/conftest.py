@@ -1,13 +1,17 @@
-"""Fixtures of the benchmark tests: a machine, a subject with known durations, a run made of them."""
+"""Fixtures of the benchmark tests: a run of known durations, frames that end, a small model."""
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from itertools import islice
 
 import numpy as np
 import pytest
 
+from bench.frame_source import FrameSource, seeded_source
 from bench.harness import Measured
 from bench.machine import Machine
 from bench.samples import Samples
+from inference.artifact import Artifact
 
 
 @dataclass
@@ -25,11 +29,6 @@ class KnownSubject:
         self.lengths.append(len(durations_ns))
         durations_ns[:] = np.arange(self.next_ns, self.next_ns + len(durations_ns))
         self.next_ns += len(durations_ns)
-
-
-@pytest.fixture
-def known_subject() -> KnownSubject:
-    return KnownSubject()
 
 
 @pytest.fixture
@@ -66,3 +65,24 @@ def a_machine() -> Machine:
         system="Linux 6.1",
         load_average=(0.5, 0.25, 0.125),
     )
+
+
+@pytest.fixture
+def make_short_source() -> Callable[[int], FrameSource]:
+    """Makes a source whose pass ends after so many frames, the first a snapshot, as a capture's does."""
+
+    def make(frames: int) -> FrameSource:
+        endless = seeded_source(1)
+        return replace(endless, title="a short capture", passes=lambda: islice(endless.passes(), frames))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def nano_artifact(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    """A nano model of SSD blocks with random weights, exported once for all tests."""
+    pytest.importorskip("torch", reason="the training extra is not installed")
+    from bench.random_model import export_random_model
+
+    directory = tmp_path_factory.mktemp("models") / "nano-ssd-random"
+    return export_random_model(directory, size="nano", block="ssd", seed=1)

@@ -19,18 +19,6 @@ STAGES: dict[str, Callable[[FrameSource], Stage]] = {
 }
 
 
-def short_source(frames: int) -> FrameSource:
-    """A source whose pass ends after a snapshot and `frames - 1` deltas, as a capture's does."""
-    endless = seeded_source(1)
-    return FrameSource(
-        title="a short capture",
-        venue=endless.venue,
-        instrument=endless.instrument,
-        input_size=endless.input_size,
-        passes=lambda: islice(endless.passes(), frames),
-    )
-
-
 def path_after(source: FrameSource, frames: int) -> RowPath:
     path = RowPath(make_decoder(source.venue), source.instrument)
     for receive_ns, frame in islice(source.passes(), frames):
@@ -57,8 +45,8 @@ def test_only_changes_of_the_book_are_kept(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", STAGES)
-def test_a_capture_that_ends_starts_again(name: str) -> None:
-    stage = STAGES[name](short_source(8))
+def test_a_capture_that_ends_starts_again(name: str, make_short_source: Callable[[int], FrameSource]) -> None:
+    stage = STAGES[name](make_short_source(8))
     durations_ns = np.full(50, -1, dtype=np.int64)
     stage.measure(durations_ns)
     assert durations_ns.min() > 0
@@ -82,8 +70,10 @@ def test_the_features_stage_writes_the_rows_of_its_frames() -> None:
 
 
 @pytest.mark.parametrize("name", ["book", "features"])
-def test_frames_that_give_nothing_to_do_are_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_frames_that_give_nothing_to_do_are_refused(
+    name: str, make_short_source: Callable[[int], FrameSource], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("bench.stages.FRUITLESS_FRAMES", 20)
-    stage = STAGES[name](short_source(1))  # snapshots alone
+    stage = STAGES[name](make_short_source(1))  # snapshots alone
     with pytest.raises(InputError, match=f"{name}: none of .* frames of a short capture"):
         stage.measure(np.zeros(5, dtype=np.int64))
