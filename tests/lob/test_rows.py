@@ -237,7 +237,7 @@ def test_rows_come_only_from_a_sound_book(
     bybit_frame: Frame, steps: list[tuple[int, int, list[tuple[str, str]], list[tuple[str, str]]]]
 ) -> None:
     path = bybit_path("every_message")
-    update_id, rows = 0, 0
+    update_id, rows = 100, 0  # away from 1, which makes a snapshot of a change
     for kind, advance, bids, asks in steps:
         update_id += advance
         status = path.on_frame(bybit_frame(update_id, bids, asks, snapshot=kind == 0), 0)
