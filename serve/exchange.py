@@ -1,0 +1,202 @@
+"""The local exchange: Bybit v5's public stream on a port of this machine, from captures or a simulation.
+
+The demo, the tests and the benchmarks connect to it over a real socket, with the same subscriber that
+connects to Bybit. It answers `instruments-info` and `healthz` over HTTP on the same port.
+"""
+
+import asyncio
+import logging
+import time
+from dataclasses import dataclass
+from http import HTTPStatus
+from types import TracebackType
+from typing import Self, cast
+from urllib.parse import parse_qsl, urlsplit
+
+import msgspec
+from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.datastructures import Headers
+from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request as HttpRequest
+from websockets.http11 import Response
+
+from lob.errors import CaptureError
+from serve.bybit_stream import CATEGORIES, Category, category_of
+from serve.exchange_client import ExchangeClient, ExchangeCounters
+from serve.faults import Fault, drop_every
+from serve.instruments_info import instruments_info
+from serve.listing import Listing
+from serve.outbox import CLOSING_S, Outbox
+from serve.playback import Ending, Pace, Timeline
+from serve.server import address_of, listen
+
+logger = logging.getLogger(__name__)
+
+STREAM_PATH = "/v5/public/"
+INSTRUMENTS_PATH = "/v5/market/instruments-info"
+HEALTH_PATH = "/healthz"
+MAXIMUM_REQUEST_BYTES = 64 * 1024
+"""A longer message of a client ends its connection (1009); Bybit allows 21,000 characters of topics."""
+
+HANDSHAKE_S = 3.0
+"""How long a connection may take to say what it wants."""
+
+# Websocket close codes.
+NORMAL_CLOSURE, GOING_AWAY = 1000, 1001
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExchangeConfiguration:
+    """How the exchange plays its markets, and what it allows a client. Port 0 is any free one."""
+
+    host: str = "127.0.0.1"
+    port: int = 9001
+    pace: Pace = Pace()  # noqa: RUF009 - frozen
+    ending: Ending = "idle"
+    drop_every: int | None = None
+    """Send none of every n-th delta of a topic."""
+    maximum_waiting_frames: int = 4_096
+    """A client for whom more wait is too slow, and its connection is ended."""
+    patience_s: float = 30.0
+    """At the pace of the subscribers: how long the market waits for one that takes nothing."""
+
+
+class Exchange:
+    """A running exchange, as an asynchronous context manager.
+
+    Entering it listens (InputError where the port is taken); leaving it ends all connections. `ended` is set
+    when the markets are played out and their connections closed, which happens with the ending "close" alone;
+    `failure` then is the error of a damaged capture, if there was one.
+    """
+
+    def __init__(self, listing: Listing, configuration: ExchangeConfiguration) -> None:
+        faults: tuple[Fault, ...] = ()
+        if configuration.drop_every is not None:
+            faults = (drop_every(configuration.drop_every),)
+        self.listing = listing
+        self.counters = ExchangeCounters()
+        self.ended = asyncio.Event()
+        self.failure: CaptureError | None = None
+        self.host, self.port = configuration.host, configuration.port
+        self._configuration = configuration
+        self._clients: set[ExchangeClient] = set()
+        self._server: Server | None = None
+        self._finishing: asyncio.Task[None] | None = None
+        self.timelines = {
+            topic: Timeline(
+                topic,
+                open_frames,
+                pace=configuration.pace,
+                ending=configuration.ending,
+                faults=faults,
+                on_end=self._on_timeline_end,
+            )
+            for topic, open_frames in listing.markets.items()
+        }
+
+    def url(self, category: Category = "linear") -> str:
+        """The address of one category's stream; every category serves the same topics."""
+        return f"ws://{self.host}:{self.port}{STREAM_PATH}{category}"
+
+    async def __aenter__(self) -> Self:
+        listener = listen(self._configuration.host, self._configuration.port)
+        self.host, self.port = address_of(listener)
+        # Handshakes that fail are the client's affair; what goes wrong in `_serve` is logged there.
+        silent = logging.getLogger(f"{__name__}.handshakes")
+        silent.setLevel(logging.CRITICAL)
+        self._server = await serve(
+            self._serve,
+            sock=listener,
+            process_request=self._answer_http,
+            compression=None,
+            max_size=MAXIMUM_REQUEST_BYTES,
+            ping_interval=None,  # Bybit sends none
+            open_timeout=HANDSHAKE_S,
+            close_timeout=CLOSING_S,
+            logger=silent,
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        assert self._server is not None, "left before it was entered"
+        if self._finishing is not None:
+            self._finishing.cancel()
+        for timeline in self.timelines.values():
+            await timeline.stop()
+        outboxes = [client.outbox for client in self._clients]
+        await asyncio.gather(*(outbox.cut(GOING_AWAY, "the exchange is stopping") for outbox in outboxes))
+        self._server.close(GOING_AWAY, "the exchange is stopping")
+        await self._server.wait_closed()
+
+    async def _serve(self, connection: ServerConnection) -> None:
+        """One client, from its handshake to its end."""
+        assert connection.request is not None, "a connection without a handshake"
+        category = cast(Category, category_of(connection.request.path))
+        configuration = self._configuration
+        outbox = Outbox(
+            connection,
+            maximum_frames=configuration.maximum_waiting_frames,
+            patience_s=configuration.patience_s,
+            on_overrun=self._count_overrun,
+        )
+        client = ExchangeClient(category, self.timelines, outbox, self.counters)
+        self._clients.add(client)
+        self.counters.connections += 1
+        writer = asyncio.create_task(outbox.run(), name="exchange outbox")
+        try:
+            async for message in connection:
+                client.answer(message)
+        except ConnectionClosed as error:
+            logger.info("connection %s lost: %s", connection.id, error)
+        finally:
+            client.leave_all()
+            self._clients.discard(client)
+            writer.cancel()
+            await asyncio.gather(writer, return_exceptions=True)
+
+    def _answer_http(self, connection: ServerConnection, request: HttpRequest) -> Response | None:
+        """The response to a plain HTTP request; None lets a websocket handshake go on."""
+        parts = urlsplit(request.path)
+        if parts.path.startswith(STREAM_PATH) and category_of(parts.path) is not None:
+            return None
+        if parts.path == HEALTH_PATH:
+            health = {"status": "ok", "topics": list(self.timelines), "source": self.listing.source}
+            return _json_response(HTTPStatus.OK, msgspec.json.encode(health))
+        if parts.path == INSTRUMENTS_PATH:
+            query = dict(parse_qsl(parts.query))
+            body = instruments_info(self.listing.instruments, query, time.time_ns() // 1_000_000)
+            return _json_response(HTTPStatus.OK, body)
+        places = [*(STREAM_PATH + category for category in CATEGORIES), INSTRUMENTS_PATH, HEALTH_PATH]
+        body = msgspec.json.encode({"error": f"{parts.path} is not here; {', '.join(places)} are"})
+        return _json_response(HTTPStatus.NOT_FOUND, body)
+
+    def _count_overrun(self) -> None:
+        self.counters.overruns += 1
+
+    def _on_timeline_end(self, failure: CaptureError | None) -> None:
+        self.failure = self.failure or failure
+        running = any(timeline.is_running for timeline in self.timelines.values())
+        if self._configuration.ending == "close" and not running:
+            self._finishing = asyncio.create_task(self._finish(), name="exchange finish")
+
+    async def _finish(self) -> None:
+        """Send what waits, close every connection, and say that it is over."""
+        for client in self._clients:
+            client.outbox.close(NORMAL_CLOSURE, "the market has ended")
+        deadline_s = asyncio.get_running_loop().time() + self._configuration.patience_s
+        while self._clients and asyncio.get_running_loop().time() < deadline_s:
+            await asyncio.sleep(0.01)
+        self.ended.set()
+
+
+def _json_response(status: HTTPStatus, body: bytes) -> Response:
+    headers = Headers(
+        [
+            ("Content-Type", "application/json"),
+            ("Content-Length", str(len(body))),
+            ("Connection", "close"),
+        ]
+    )
+    return Response(status.value, status.phrase, headers, body)

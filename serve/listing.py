@@ -1,0 +1,148 @@
+"""What the local exchange lists: its instruments, its topics, and the market behind each topic."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import islice
+
+import msgspec
+
+from inference.capture_instrument import capture_instrument
+from lob.captures import Capture, CapturedFrame
+from lob.errors import InputError
+from lob.market import MarketConfiguration, SimulatedMarket
+
+SCANNED_FRAMES = 1_000
+"""How far into a capture its topics are looked for."""
+
+Market = Callable[[], Iterable[CapturedFrame]]
+"""Gives a topic's frames from the start, each time it is called."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListedInstrument:
+    """An instrument's grid as the exchange states it, as texts."""
+
+    symbol: str
+    tick_size: str
+    lot_size: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listing:
+    """Everything an exchange can be asked for."""
+
+    source: str
+    """Where the frames come from, for people."""
+    instruments: tuple[ListedInstrument, ...]
+    markets: dict[str, Market]
+    """The market of each topic."""
+
+
+class _TopicOnly(msgspec.Struct, gc=False):
+    topic: str = ""
+
+
+class _Sizes(msgspec.Struct, gc=False):
+    b: list[tuple[str, str]]
+    a: list[tuple[str, str]]
+    s: str
+
+
+class _BookMessage(msgspec.Struct, gc=False):
+    topic: str
+    data: _Sizes
+
+
+_decode_topic = msgspec.json.Decoder(_TopicOnly).decode
+_decode_book = msgspec.json.Decoder(_BookMessage).decode
+
+
+def simulated_listing(configurations: Sequence[MarketConfiguration]) -> Listing:
+    """Simulated markets, one a configuration; each starts at the time of day when it is first played."""
+    markets: dict[str, Market] = {}
+    instruments: dict[str, ListedInstrument] = {}
+    for configuration in configurations:
+        topic = f"orderbook.{configuration.depth}.{configuration.symbol}"
+        if topic in markets:
+            raise InputError(f"symbol, depth: {topic} came twice; allowed: once")
+        markets[topic] = partial(_simulated_now, configuration)
+        instruments[configuration.symbol] = ListedInstrument(
+            symbol=configuration.symbol, tick_size=configuration.tick_size, lot_size=configuration.lot_size
+        )
+    if not markets:
+        raise InputError("symbol: none came; allowed: one or more")
+    # Compiles the kernels now, so that the first subscriber does not wait for it.
+    sum(1 for _ in SimulatedMarket(configurations[0]).frames(2))
+    return Listing(source=configurations[0].source, instruments=tuple(instruments.values()), markets=markets)
+
+
+def _simulated_now(configuration: MarketConfiguration) -> Iterator[CapturedFrame]:
+    return SimulatedMarket(replace(configuration, start_ms=time.time_ns() // 1_000_000)).frames()
+
+
+def capture_listing(
+    capture: Capture, *, symbols: Sequence[str] = (), tick_size: str | None = None
+) -> Listing:
+    """The order-book topics at a capture's start, of the given symbols (none given: of all).
+
+    Raises InputError where the capture is of another venue or holds none of it, CaptureError where it is
+    damaged in the part that is looked at.
+    """
+    if capture.venue != "bybit":
+        raise InputError(
+            f"{capture.paths[0]} is a capture of {capture.venue}; "
+            "the exchange speaks Bybit's protocol, and serves captures of bybit alone"
+        )
+    lot_decimals: dict[str, int] = {}
+    topics: dict[str, str] = {}
+    for _, frame in islice(capture, SCANNED_FRAMES):
+        try:
+            message = _decode_book(frame)
+        except (msgspec.DecodeError, ValueError, RecursionError):
+            continue
+        if message.topic.startswith("orderbook."):
+            symbol = message.data.s
+            if symbol in symbols or not symbols:
+                topics[message.topic] = symbol
+                sizes = [size for _, size in message.data.b + message.data.a]
+                lot_decimals[symbol] = max([lot_decimals.get(symbol, 0), *map(_decimals, sizes)])
+    missing = [symbol for symbol in symbols if symbol not in lot_decimals]
+    if missing or not topics:
+        raise InputError(
+            f"{capture.paths[0]} holds no order-book topic of {', '.join(missing) or 'any symbol'} "
+            f"in its first {SCANNED_FRAMES} frames"
+        )
+    instruments = []
+    for symbol, decimals in lot_decimals.items():
+        found = capture_instrument(capture, symbol=symbol, tick_size=tick_size)
+        lot_size = f"0.{'1'.rjust(decimals, '0')}" if decimals else "1"
+        instruments.append(
+            ListedInstrument(symbol=symbol, tick_size=found.instrument.tick_size, lot_size=lot_size)
+        )
+    source = ", ".join(map(str, capture.paths))
+    return Listing(
+        source=f"{source} ({capture.source})" if capture.source else source,
+        instruments=tuple(instruments),
+        markets={topic: partial(_topic_frames, capture, topic) for topic in topics},
+    )
+
+
+def _topic_frames(capture: Capture, topic: str) -> Iterator[CapturedFrame]:
+    """The frames of one topic, as they are."""
+    beginning = f'{{"topic":"{topic}",'.encode()
+    for captured in capture:
+        if captured.frame.startswith(beginning) or _topic_of(captured.frame) == topic:
+            yield captured
+
+
+def _topic_of(frame: bytes) -> str:
+    try:
+        return _decode_topic(frame).topic
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        return ""
+
+
+def _decimals(number: str) -> int:
+    return len(number.rstrip("0").partition(".")[2]) if "." in number else 0

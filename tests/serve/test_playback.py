@@ -1,0 +1,317 @@
+"""Timelines: who gets which frames, and when; the exchange's own book; faults on the wire."""
+
+import asyncio
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from lob.captures import CapturedFrame, open_capture
+from lob.errors import CaptureError, InputError
+from lob.market import MarketConfiguration, SimulatedMarket
+from serve.exchange_book import ExchangeBook
+from serve.faults import Delivery, drop_every, faultless
+from serve.playback import Pace, Timeline
+
+BYBIT_SPOT = "bybit/spot_btcusdt_cpp_trading_core/orderbook50_btcusdt_1000frames_20260808.ndjson"
+BYBIT_ARCHIVE = "bybit/linear_xrpusdt_ob500_nautilus/xrpusdt-ob500.data.zip"
+
+
+@dataclass
+class Listener:
+    """Takes what an outbox would, and notes when it came; `put` waits for the room that `room` gives."""
+
+    frames: list[bytes] = field(default_factory=list)
+    times_s: list[float] = field(default_factory=list)
+    room: asyncio.Semaphore | None = None
+
+    def offer(self, frame: bytes) -> None:
+        self.frames.append(frame)
+        self.times_s.append(asyncio.get_running_loop().time())
+
+    async def put(self, frame: bytes) -> None:
+        if self.room is not None:
+            await self.room.acquire()
+        self.offer(frame)
+
+
+def simulated(count: int) -> list[CapturedFrame]:
+    return list(SimulatedMarket(MarketConfiguration(seed=4)).frames(count))
+
+
+async def until(condition: Callable[[], bool], timeout_s: float = 20) -> None:
+    async with asyncio.timeout(timeout_s):
+        while not condition():
+            await asyncio.sleep(0.002)
+
+
+def plain_book(frames: list[bytes]) -> tuple[int, dict[float, str], dict[float, str]]:
+    """Bybit's rules, once more: u, bids and asks after the frames."""
+    bids: dict[float, str] = {}
+    asks: dict[float, str] = {}
+    update_id = 0
+    for frame in frames:
+        message = json.loads(frame)
+        if message["type"] == "snapshot":
+            bids, asks = {}, {}
+        for side, levels in ((bids, message["data"]["b"]), (asks, message["data"]["a"])):
+            for price, size in levels:
+                side[float(price)] = size
+                if float(size) == 0:
+                    del side[float(price)]
+        update_id = message["data"]["u"]
+    return update_id, bids, asks
+
+
+# --- timelines
+
+
+@pytest.mark.anyio
+async def test_nothing_plays_before_the_first_subscription() -> None:
+    frames = simulated(50)
+    timeline = Timeline("t", lambda: frames, pace=Pace(speed=None))
+    await asyncio.sleep(0.05)
+    assert (timeline.played, timeline.is_running) == (0, False)
+    listener = Listener()
+    timeline.join(listener)
+    await until(lambda: not timeline.is_running)
+    assert listener.frames == [captured.frame for captured in frames]
+
+
+@pytest.mark.anyio
+async def test_pace_is_the_recorded_one_without_drift() -> None:
+    frames = [CapturedFrame(i * 10_000_000, b"%d" % i) for i in range(60)]  # every 10 ms
+    listener = Listener()
+    timeline = Timeline("t", lambda: frames, pace=Pace(speed=2))
+    timeline.join(listener)
+    await until(lambda: not timeline.is_running)
+    late_s = [at - listener.times_s[0] - i * 0.005 for i, at in enumerate(listener.times_s)]
+    assert min(late_s) > -0.001  # never early
+    assert sorted(late_s)[len(late_s) // 2] < 0.01  # and delays do not add up
+    assert 0.29 < listener.times_s[-1] - listener.times_s[0] < 0.6
+
+
+@pytest.mark.anyio
+async def test_at_a_set_speed_the_market_goes_on_without_subscribers() -> None:
+    frames = simulated(100)
+    timeline = Timeline("t", lambda: frames, pace=Pace(speed=20))
+    timeline.leave(timeline.join(Listener()))
+    await until(lambda: timeline.played == 100)
+
+
+@pytest.mark.anyio
+async def test_at_the_subscribers_pace_the_market_waits_for_each_of_them() -> None:
+    frames = simulated(100)
+    quick, slow = Listener(), Listener(room=asyncio.Semaphore(10))
+    timeline = Timeline("t", lambda: frames, pace=Pace(speed=None))
+    timeline.join(quick)
+    timeline.join(slow)
+    await until(lambda: len(slow.frames) == 10)
+    await asyncio.sleep(0.05)
+    assert len(quick.frames) <= 11
+    assert slow.room is not None
+    for _ in range(90):
+        slow.room.release()
+    await until(lambda: not timeline.is_running)
+    assert quick.frames == slow.frames == [captured.frame for captured in frames]
+
+
+@pytest.mark.anyio
+async def test_at_the_subscribers_pace_the_market_waits_for_the_next_one() -> None:
+    frames = simulated(200)
+    first = Listener(room=asyncio.Semaphore(20))
+    timeline = Timeline("t", lambda: frames, pace=Pace(speed=None))
+    subscription = timeline.join(first)
+    await until(lambda: len(first.frames) == 20)
+    timeline.leave(subscription)
+    assert first.room is not None
+    first.room.release()
+    await asyncio.sleep(0.05)
+    played = timeline.played
+    assert played < 25
+    second = Listener()
+    timeline.join(second)
+    await until(lambda: not timeline.is_running)
+    assert second.frames[1:] == [captured.frame for captured in frames[played:]]
+    assert json.loads(second.frames[0])["data"]["u"] == json.loads(frames[played - 1].frame)["data"]["u"]
+
+
+@pytest.mark.anyio
+async def test_who_comes_later_starts_from_the_book_of_that_moment() -> None:
+    frames = simulated(400)
+    timeline = Timeline("t", lambda: frames, pace=Pace(speed=20))
+    early = Listener()
+    timeline.join(early)
+    later: list[Listener] = []
+    while timeline.is_running:
+        await asyncio.sleep(0.03)
+        later.append(Listener())
+        timeline.join(later[-1])
+    assert len(later) > 5
+    for listener in later:
+        snapshot = json.loads(listener.frames[0])
+        played = next(
+            i for i, f in enumerate(frames) if json.loads(f.frame)["data"]["u"] == snapshot["data"]["u"]
+        )
+        before = [captured.frame for captured in frames[: played + 1]]
+        assert snapshot["type"] == "snapshot"
+        assert plain_book([listener.frames[0]]) == plain_book(before)
+        bids = [float(price) for price, _ in snapshot["data"]["b"]]
+        asks = [float(price) for price, _ in snapshot["data"]["a"]]
+        assert bids == sorted(bids, reverse=True)
+        assert asks == sorted(asks)
+        assert listener.frames[1:] == [captured.frame for captured in frames[played + 1 :]]
+
+
+@pytest.mark.anyio
+async def test_loop_plays_again_from_the_start() -> None:
+    frames = simulated(20)
+    listener = Listener()
+    timeline = Timeline("t", lambda: frames, pace=Pace(speed=None), ending="loop")
+    timeline.join(listener)
+    await until(lambda: len(listener.frames) >= 60)
+    await timeline.stop()
+    texts = [captured.frame for captured in frames]
+    assert listener.frames[:60] == texts * 3
+
+
+@pytest.mark.anyio
+async def test_loop_of_nothing_ends() -> None:
+    ends: list[CaptureError | None] = []
+    timeline = Timeline("t", list, pace=Pace(speed=None), ending="loop", on_end=ends.append)
+    timeline.join(Listener())
+    await until(lambda: ends == [None])
+
+
+@pytest.mark.anyio
+async def test_a_damaged_capture_ends_the_timeline_after_what_precedes_the_damage() -> None:
+    frames = simulated(10)
+
+    def damaged() -> Iterator[CapturedFrame]:
+        yield from frames
+        raise CaptureError("day.gz: line 11: cut")
+
+    ends: list[CaptureError | None] = []
+    listener = Listener()
+    timeline = Timeline("t", damaged, pace=Pace(speed=None), on_end=ends.append)
+    timeline.join(listener)
+    await until(lambda: bool(ends))
+    assert len(listener.frames) == 10
+    assert str(ends[0]) == "day.gz: line 11: cut"
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "nan", "inf", "fast", ""])
+def test_speeds_that_are_refused(text: str) -> None:
+    with pytest.raises(InputError, match="allowed: a number above 0, or max"):
+        Pace.read(text)
+
+
+def test_speeds() -> None:
+    assert (Pace.read("2.5").speed, Pace.read("max").speed) == (2.5, None)
+
+
+# --- the exchange's own book
+
+
+@pytest.mark.parametrize("name", [BYBIT_SPOT, BYBIT_ARCHIVE])
+def test_the_book_follows_real_captures(data_dir: Path, name: str) -> None:
+    frames = [captured.frame for captured in open_capture(data_dir / name) if b'"topic"' in captured.frame]
+    book = ExchangeBook()
+    assert not book.is_known
+    for i, frame in enumerate(frames):
+        book.apply(frame)
+        if i % 50 == 0:
+            assert plain_book([book.snapshot()]) == plain_book(frames[: i + 1])
+    assert book.update_id == json.loads(frames[-1])["data"]["u"]
+
+
+def test_the_book_keeps_the_exchange_s_texts_and_times() -> None:
+    first, second = simulated(2)
+    book = ExchangeBook()
+    book.apply(first.frame)
+    assert book.snapshot() == first.frame
+    book.apply(second.frame)
+    snapshot, delta = json.loads(book.snapshot()), json.loads(second.frame)
+    assert (snapshot["ts"], snapshot["cts"]) == (delta["ts"], delta["cts"])
+    assert (snapshot["data"]["u"], snapshot["data"]["seq"]) == (delta["data"]["u"], delta["data"]["seq"])
+    for level in delta["data"]["b"] + delta["data"]["a"]:
+        assert level[1] == "0" or level in snapshot["data"]["b"] + snapshot["data"]["a"]
+
+
+def test_the_book_is_unknown_from_a_gap_to_the_next_snapshot() -> None:
+    frames = [captured.frame for captured in simulated(5)]
+    book = ExchangeBook()
+    book.apply(frames[1])  # a delta before the snapshot
+    assert not book.is_known
+    for frame in (frames[0], frames[1], frames[1], frames[0]):  # a repetition and a new snapshot are fine
+        book.apply(frame)
+        assert book.is_known
+    book.apply(frames[3])
+    assert (book.is_known, book.update_id) == (False, 0)
+    book.apply(frames[4])
+    assert not book.is_known
+    book.apply(frames[0])
+    assert book.snapshot() == frames[0]
+
+
+@pytest.mark.parametrize(
+    "bad", [b"", b"{", b"[1]", b'{"topic":"orderbook.50.X"}', b"[" * 10_000, b"\xff\xfe"]
+)
+def test_the_book_passes_over_what_it_cannot_read(bad: bytes) -> None:
+    first, second = simulated(2)
+    book = ExchangeBook()
+    book.apply(first.frame)
+    book.apply(bad)
+    book.apply(second.frame.replace(b'","0.', b'","zero.', 1))
+    assert book.snapshot() == first.frame
+
+
+# --- faults
+
+
+@pytest.mark.parametrize("count", [1, 2, 7])
+def test_drop_every_sends_none_of_each_nth_delta(count: int) -> None:
+    frames = simulated(50)
+    deliveries = list(drop_every(count)(faultless(frames)))
+    assert [(delivery.receive_ns, delivery.market) for delivery in deliveries] == frames
+    expected = [i == 0 or i % count != 0 for i in range(50)]  # the first is the snapshot, always sent
+    assert [delivery.sent == (delivery.market,) for delivery in deliveries] == expected
+    assert all(delivery.sent in ((), (delivery.market,)) for delivery in deliveries)
+
+
+def test_drop_every_of_nothing_is_refused() -> None:
+    with pytest.raises(InputError, match="drop_every: 0 came; allowed: 1 and above"):
+        drop_every(0)
+
+
+@pytest.mark.anyio
+async def test_a_dropped_delta_is_in_the_exchange_s_book() -> None:
+    frames = simulated(100)
+    listener = Listener()
+    timeline = Timeline("t", lambda: frames, pace=Pace(speed=None), faults=(drop_every(10),))
+    timeline.join(listener)
+    await until(lambda: not timeline.is_running)
+    ids = [json.loads(frame)["data"]["u"] for frame in listener.frames]
+    assert sum(later - earlier == 2 for earlier, later in pairwise(ids)) == 9
+    late = Listener()
+    timeline.join(late)
+    assert plain_book(late.frames) == plain_book([captured.frame for captured in frames])
+
+
+@pytest.mark.anyio
+async def test_a_fault_may_send_more_and_other_frames() -> None:
+    frames = simulated(10)
+
+    def twice_and_garbage(deliveries: Iterator[Delivery]) -> Iterator[Delivery]:
+        for delivery in deliveries:
+            yield Delivery(delivery.receive_ns, delivery.market, (delivery.market, b"{", delivery.market))
+
+    listener = Listener()
+    timeline = Timeline("t", lambda: frames, pace=Pace(speed=None), faults=(twice_and_garbage,))
+    timeline.join(listener)
+    await until(lambda: not timeline.is_running)
+    assert listener.frames == [part for f in frames for part in (f.frame, b"{", f.frame)]
+    assert timeline.book.update_id == json.loads(frames[-1].frame)["data"]["u"]
