@@ -17,6 +17,7 @@ from bench.plot import plot_percentiles, require_plotting
 from bench.report import encode_report, make_report, print_report
 from bench.stages import available_engines, make_stages
 from bench.weights import Block, Size, weights_to_time
+from lob.errors import InputError
 
 
 @click.group("bench")
@@ -32,7 +33,13 @@ def command() -> None:
 @click.option("--capture", type=click.Path(path_type=Path), help="Its frames, instead of seeded ones.")
 @click.option("--count", default=Plan.count, show_default=True, help="Timed calls of each stage.")
 @click.option("--warmup", default=Plan.warmup, show_default=True, help="Untimed calls of each stage before.")
-@click.option("--seed", default=0, show_default=True, help="Of the frames, and of random weights.")
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Of the frames, and of random weights.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
 @click.option("--png", type=click.Path(path_type=Path, dir_okay=False), help="Also draw percentile curves.")
 def stages(
@@ -61,7 +68,9 @@ def stages(
     """
     plan = Plan(count=count, warmup=warmup)
     if png is not None:
-        require_plotting()
+        require_plotting(png)
+    if models_dir is not None and model is None:
+        raise InputError(f"--models-dir: {models_dir} came without --model; name a model in it")
     source = seeded_source(seed) if capture is None else capture_source(capture)
     machine = describe_machine()
     with weights_to_time(model, size=size, block=block, seed=seed, models_dir=models_dir) as weights:

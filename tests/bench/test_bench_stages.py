@@ -72,6 +72,8 @@ def test_frames_of_a_capture(nano_artifact: Artifact, data_dir: Path) -> None:
         (["--count", "0"], "count is 0; at least 1 is needed"),
         (["--capture", "no-such-capture.ndjson"], "no-such-capture.ndjson: no such file"),
         (["--model", "no-such-model"], "'no-such-model' came"),
+        (["--models-dir", "some-folder"], "some-folder came without --model"),
+        (["--png", "no-such-folder/a.png"], "a file in a directory that exists is allowed"),
     ],
 )
 def test_an_error_is_one_line(arguments: list[str], message: str) -> None:

@@ -37,10 +37,15 @@ def test_a_path_that_cannot_be_written(known_run: list[Measured], tmp_path: Path
         plot.plot_percentiles(known_run, tmp_path / "no" / "folder.png", "")
 
 
-def test_missing_library_is_said_before_measuring(monkeypatch: pytest.MonkeyPatch) -> None:
-    plot.require_plotting()
+def test_a_missing_folder_is_said_before_measuring(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="a directory that exists"):
+        plot.require_plotting(tmp_path / "no" / "folder.png")
+
+
+def test_missing_library_is_said_before_measuring(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    plot.require_plotting(tmp_path / "a.png")
     monkeypatch.setattr(
         plot, "find_spec", lambda name: None if name == "matplotlib" else importlib.util.find_spec(name)
     )
     with pytest.raises(InputError, match=r"mambalob\[train\]"):
-        plot.require_plotting()
+        plot.require_plotting(tmp_path / "a.png")
