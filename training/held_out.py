@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from inference.artifact import Artifact
 from inference.engines.selection import create_engine
+from inference.manifest import TrainingFile
 from lob.errors import InputError
 from lob.window import RingWindow
 from models.checkpoint import load_model
@@ -44,8 +45,8 @@ def recorded_streams(record: RunRecord, datasets: Sequence[Dataset]) -> list[Lab
 
 def recorded_stream(known: StreamRecord, fresh: LabelledStream) -> LabelledStream:
     """`fresh` with the parts and thresholds of `known`."""
-    came = [file.sha256 for file in fresh.dataset.manifest.files]
-    if came != [file.sha256 for file in known.files] or fresh.dataset.manifest.rows != known.rows:
+    came, allowed = capture_spans(fresh.dataset.manifest.files), capture_spans(known.files)
+    if came != allowed:
         raise InputError(
             f"data: {known.name} holds {fresh.dataset.manifest.rows} rows of other captures than the "
             f"{known.rows} rows that the model was trained on under this name; build it under another name"
@@ -59,6 +60,11 @@ def recorded_stream(known: StreamRecord, fresh: LabelledStream) -> LabelledStrea
         reference=known.reference,
     )
     return label_stream(fresh.dataset, split, fresh.horizons, thresholds=known.thresholds)
+
+
+def capture_spans(files: Sequence[TrainingFile]) -> list[tuple[int, int, int]]:
+    """What tells captures apart whose files may have been written anew: their spans and their rows."""
+    return [(file.first_ns, file.last_ns, file.rows) for file in files]
 
 
 def stream_record(stream: LabelledStream) -> StreamRecord:
