@@ -64,7 +64,8 @@ class BybitDecoder:
         try:
             book = self._book.decode(frame)
         except (ValueError, RecursionError) as error:
-            return Malformed(str(error))
+            other = self._decode_other(frame)  # an acknowledgement may list topics
+            return Malformed(str(error)) if isinstance(other, Other) else other
         data = book.data
         depth, symbol = self._topics.get(book.topic) or self._read_topic(book.topic)
         if depth == 0 or symbol != data.s or book.type not in {"snapshot", "delta"}:

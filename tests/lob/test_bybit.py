@@ -157,6 +157,14 @@ def test_refusal_of_something_else() -> None:
     assert decode(frame) == VenueError(message="error:request expected")
 
 
+def test_acknowledgement_that_lists_topics() -> None:
+    frame = (
+        b'{"success":true,"ret_msg":"","conn_id":"c","req_id":"r","op":"subscribe",'
+        b'"data":{"failTopics":[],"successTopics":["orderbook.50.BTCUSDT"]}}'
+    )
+    assert decode(frame) == Acknowledgement("subscribe", True, "", "r", "c")
+
+
 def test_topics_remembered_are_bounded(bybit_frame: Callable[..., bytes]) -> None:
     decoder = BybitDecoder()
     for number in range(500):

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import random
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from lob.instrument import Instrument
@@ -16,6 +18,7 @@ from lob.rows import RowPath, RowStatus
 from lob.schema import LEVELS
 from lob.venues import make_decoder
 
+FRAMES_1000 = "orderbook50_btcusdt_1000frames_20260808.ndjson"
 ROWS = {RowStatus.ROW, RowStatus.SNAPSHOT}
 APPLIED = {*ROWS, RowStatus.NO_ROW}
 
@@ -32,7 +35,7 @@ def bybit_frames(path: Path) -> list[bytes]:
     ("file", "symbol", "tick_size", "depth", "messages", "spread_ticks"),
     [
         (
-            "bybit/spot_btcusdt_cpp_trading_core/orderbook50_btcusdt_1000frames_20260808.ndjson",
+            f"bybit/spot_btcusdt_cpp_trading_core/{FRAMES_1000}",
             "BTCUSDT",
             "0.1",
             50,
@@ -84,6 +87,59 @@ def test_bybit_capture_equals_a_dictionary_book_level_by_level(
     assert statuses[RowStatus.SNAPSHOT] == 1
     assert sum(statuses[status] for status in APPLIED) == messages
     assert path.window.latest()[41] == spread_ticks
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_damaged_feed_never_leaves_a_wrong_book_usable(
+    data_dir: Path, make_dictionary_book: Callable[[], Any], bybit_frame: Callable[..., bytes], seed: int
+) -> None:
+    """The capture with frames lost, doubled, swapped, cut and spoilt, and a snapshot some time after a loss.
+
+    Whatever happens, a book that calls itself usable is the true book of its `u`, and rows are finite.
+    """
+    draw = random.Random(seed)
+    frames = bybit_frames(data_dir / "bybit/spot_btcusdt_cpp_trading_core" / FRAMES_1000)[1:]
+    dictionary = make_dictionary_book()
+    truth, snapshots = {}, {}
+    for frame in frames:
+        data = json.loads(frame)["data"]
+        dictionary.change(data["b"], data["a"])
+        bids, asks = truth[data["u"]] = dictionary.best_first(1_000)
+        snapshots[data["u"]] = bybit_frame(
+            data["u"],
+            *([(f"{price:.1f}", f"{size:.6f}") for price, size in side] for side in (bids, asks)),
+            snapshot=True,
+        )
+    path = RowPath(make_decoder("bybit"), Instrument(symbol="BTCUSDT", tick_size="0.1"))
+    statuses: Counter[RowStatus] = Counter()
+    numbers = list(truth)
+    for place, frame in enumerate(frames):
+        damage = draw.random()
+        sent = [frame]
+        if damage < 0.01:
+            sent = []
+        elif damage < 0.02:
+            sent = [frame, frame]
+        elif damage < 0.03:
+            sent = [frames[place - 1], frame, frames[draw.randrange(len(frames))]]
+        elif damage < 0.04:
+            sent = [frame[: draw.randrange(len(frame))], b"\x00\xff", b"{}"]
+        elif damage < 0.05:
+            sent = [frame.replace(b'"],["', draw.choice([b'",["', b'"],["-', b'0"],["1e', b'","1"],["']))]
+        elif damage < 0.1 and not path.book.usable:
+            sent = [snapshots[numbers[place]]]
+        for piece in sent:
+            status = path.on_frame(piece, 0)
+            statuses[status] += 1
+            if path.book.usable:
+                assert path.book.printed(1_000) == truth[path.update_id]
+            if status in ROWS:
+                assert np.all(np.isfinite(path.window.latest()))
+    assert statuses[RowStatus.GAP] > 3
+    assert statuses[RowStatus.WAITING] > 10
+    assert statuses[RowStatus.SNAPSHOT] > 3
+    assert statuses[RowStatus.ROW] > 100
+    assert statuses[RowStatus.NOT_JSON] > 3
 
 
 @dataclass(frozen=True, kw_only=True)
