@@ -51,7 +51,7 @@ class Venue:
         return self._frame("snapshot", self.bids, self.asks)
 
     def unchanged_snapshot(self) -> bytes:
-        """The book as it stands, under the last change's number, as the subscriber of a quiet book gets it."""
+        """The book as it stands, under the last change's number, as a quiet book's subscriber gets it."""
         return self._frame("snapshot", self.bids, self.asks)
 
     def delta(self) -> bytes:
@@ -328,14 +328,12 @@ class TestAnySequence:
         fresh = new_session(seed)
         fresh.venue = session.venue
         fresh.pipeline.on_connected()
-        restart = session.venue.snapshot()
-        expected, came = [], []
-        for frame in [restart, *(session.venue.delta() for _ in range(22))]:
-            for one, kept in ((session, came), (fresh, expected)):
-                prediction = one.feed(frame)
-                kept.append(None if prediction is None else encode_prediction(prediction))
-        assert came == expected
-        assert came[-1] is not None
+        session.predictions.clear()
+        frame = session.venue.snapshot()
+        while len(fresh.predictions) < 5:
+            assert (session.feed(frame) is None) == (fresh.feed(frame) is None)
+            frame = session.venue.delta()
+        assert session.predictions == fresh.predictions
 
     @pytest.mark.parametrize(
         "fault", sorted(set(FAULTS) - {"not_json", "resend", "other_symbol", "pong", "resync"})
@@ -362,10 +360,9 @@ class TestAnySequence:
         assert len(session.predictions) == made
         session.pipeline.on_connected()
         session.act("snapshot")
-        for _ in range(22):
+        while len(session.predictions) == made:
             session.delta()
         assert session.pipeline.state is SymbolState.LIVE
-        assert len(session.predictions) > made
 
     @pytest.mark.parametrize("harmless", ["not_json", "resend", "other_symbol", "pong", "one_sided"])
     def test_what_is_harmless_leaves_the_predictions_as_they_are(
@@ -374,7 +371,7 @@ class TestAnySequence:
         session = new_session(4)
         session.pipeline.on_connected()
         session.act("snapshot")
-        for _ in range(25):
+        while not session.predictions:
             session.delta()
         session.act(harmless)
         assert session.delta() is not None
