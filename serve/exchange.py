@@ -7,7 +7,7 @@ connects to Bybit. It answers `instruments-info` and `healthz` over HTTP on the 
 import asyncio
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from types import TracebackType
 from typing import Self, cast
@@ -20,7 +20,6 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request as HttpRequest
 from websockets.http11 import Response
 
-from lob.errors import CaptureError
 from serve.bybit_stream import CATEGORIES, Category, category_of
 from serve.exchange_client import ExchangeClient, ExchangeCounters
 from serve.faults import Fault, drop_every
@@ -51,7 +50,7 @@ class ExchangeConfiguration:
 
     host: str = "127.0.0.1"
     port: int = 9001
-    pace: Pace = Pace()  # noqa: RUF009 - frozen
+    pace: Pace = field(default_factory=Pace)
     ending: Ending = "idle"
     drop_every: int | None = None
     """Send none of every n-th delta of a topic."""
@@ -66,7 +65,7 @@ class Exchange:
 
     Entering it listens (InputError where the port is taken); leaving it ends all connections. `ended` is set
     when the markets are played out and their connections closed, which happens with the ending "close" alone;
-    `failure` then is the error of a damaged capture, if there was one.
+    `failure` then is what made a market end early, such as the CaptureError of a damaged capture.
     """
 
     def __init__(self, listing: Listing, configuration: ExchangeConfiguration) -> None:
@@ -76,7 +75,7 @@ class Exchange:
         self.listing = listing
         self.counters = ExchangeCounters()
         self.ended = asyncio.Event()
-        self.failure: CaptureError | None = None
+        self.failure: Exception | None = None
         self.host, self.port = configuration.host, configuration.port
         self._configuration = configuration
         self._clients: set[ExchangeClient] = set()
@@ -127,7 +126,7 @@ class Exchange:
             await timeline.stop()
         outboxes = [client.outbox for client in self._clients]
         await asyncio.gather(*(outbox.cut(GOING_AWAY, "the exchange is stopping") for outbox in outboxes))
-        self._server.close(GOING_AWAY, "the exchange is stopping")
+        self._server.close(code=GOING_AWAY, reason="the exchange is stopping")
         await self._server.wait_closed()
 
     async def _serve(self, connection: ServerConnection) -> None:
@@ -150,6 +149,8 @@ class Exchange:
                 client.answer(message)
         except ConnectionClosed as error:
             logger.info("connection %s lost: %s", connection.id, error)
+        except Exception:  # a defect: the server's own log of it is silent
+            logger.exception("connection %s ended by an error", connection.id)
         finally:
             client.leave_all()
             self._clients.discard(client)
@@ -175,7 +176,7 @@ class Exchange:
     def _count_overrun(self) -> None:
         self.counters.overruns += 1
 
-    def _on_timeline_end(self, failure: CaptureError | None) -> None:
+    def _on_timeline_end(self, failure: Exception | None) -> None:
         self.failure = self.failure or failure
         running = any(timeline.is_running for timeline in self.timelines.values())
         if self._configuration.ending == "close" and not running:

@@ -47,7 +47,7 @@ class ExchangeClient:
             self._refuse(str(error), None)
             return
         if request.op == "ping":
-            self.outbox.offer(self._wording.pong(request))
+            self.outbox.answer(self._wording.pong(request))
         elif request.op == "subscribe":
             self._subscribe(request)
         elif request.op == "unsubscribe":
@@ -74,7 +74,7 @@ class ExchangeClient:
         if reason is not None:
             self._refuse(reason, request)
             return
-        self.outbox.offer(self._wording.done(request))
+        self.outbox.answer(self._wording.done(request))
         for topic in request.args:
             self._subscriptions[topic] = self._timelines[topic].join(self.outbox)
 
@@ -88,8 +88,8 @@ class ExchangeClient:
             subscription = self._subscriptions.pop(topic, None)
             if subscription is not None:
                 self._timelines[topic].leave(subscription)
-        self.outbox.offer(self._wording.done(request))
+        self.outbox.answer(self._wording.done(request))
 
     def _refuse(self, reason: str, request: Request | None) -> None:
         self._counters.refused += 1
-        self.outbox.offer(self._wording.refused(reason, request))
+        self.outbox.answer(self._wording.refused(reason, request))

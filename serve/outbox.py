@@ -17,11 +17,16 @@ CLOSING_S = 1.0
 """How long a client may take to answer the end of its connection before it is cut off."""
 
 
+SPARE_FRAMES = 256
+"""Room for answers beyond the bound of a market's frames, so that a full outbox can still be asked."""
+
+
 class Outbox:
     """The frames that wait for one client, sent in order by `run`.
 
-    `offer` never waits: it ends the connection of a client for whom `maximum_frames` wait. `put` waits for
-    room, and ends the connection where there is none for `patience_s`. Either way `on_overrun` is called.
+    `offer` never waits: it ends the connection of a client for whom `maximum_frames` wait, and `answer` that
+    of one for whom SPARE_FRAMES more do. `put` waits for room, and ends the connection where there is none
+    for `patience_s`. Each time `on_overrun` is called.
     """
 
     def __init__(
@@ -62,17 +67,15 @@ class Outbox:
             self._end()
 
     def offer(self, frame: bytes) -> None:
-        """Let `frame` be sent after those that wait."""
-        if self._ended:
-            return
-        if len(self._frames) >= self._maximum_frames:
-            self._overrun(f"too slow: {self._maximum_frames} messages are waiting")
-            return
-        self._frames.append(frame)
-        self._work.set()
+        """Let one frame of a market be sent after those that wait."""
+        self._append(frame, self._maximum_frames)
+
+    def answer(self, frame: bytes) -> None:
+        """Let `frame`, which the client has asked for, be sent after those that wait."""
+        self._append(frame, self._maximum_frames + SPARE_FRAMES)
 
     async def put(self, frame: bytes) -> None:
-        """Let `frame` be sent as soon as there is room."""
+        """Let one frame of a market be sent as soon as there is room."""
         while len(self._frames) >= self._maximum_frames and not self._ended:
             self._room.clear()
             try:
@@ -96,6 +99,15 @@ class Outbox:
         except TimeoutError:
             # The close frame itself waits behind what the client does not read.
             self._connection.transport.abort()
+
+    def _append(self, frame: bytes, maximum_frames: int) -> None:
+        if self._ended:
+            return
+        if len(self._frames) >= maximum_frames:
+            self._overrun(f"too slow: {len(self._frames)} messages are waiting")
+            return
+        self._frames.append(frame)
+        self._work.set()
 
     def _overrun(self, reason: str) -> None:
         self._on_overrun()

@@ -67,7 +67,7 @@ class Timeline:
     """One topic's market. All its calls belong to one event loop.
 
     `open_frames` gives the market's frames from the start; `on_end` is called when they are used up for good,
-    with the error where a damaged capture is the reason.
+    with the error where one is the reason (CaptureError: a damaged capture).
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Timeline:
         pace: Pace,
         ending: Ending = "idle",
         faults: tuple[Fault, ...] = (),
-        on_end: Callable[[CaptureError | None], None] | None = None,
+        on_end: Callable[[Exception | None], None] | None = None,
     ) -> None:
         self.topic = topic
         self.played = 0
@@ -99,7 +99,7 @@ class Timeline:
         """Subscribe a connection: the first one starts the market, a later one gets a snapshot at once."""
         subscription = Subscription(outbox)
         if self.book.is_known:
-            outbox.offer(self.book.snapshot())
+            outbox.answer(self.book.snapshot())
         self._subscriptions[subscription] = None
         self._somebody.set()
         if self._task is None:
@@ -120,7 +120,7 @@ class Timeline:
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def _run(self) -> None:
-        failure: CaptureError | None = None
+        failure: Exception | None = None
         try:
             while True:
                 played_before = self.played
@@ -130,6 +130,9 @@ class Timeline:
                 await asyncio.sleep(LOOP_PAUSE_S if self._pace.speed is not None else 0)
         except CaptureError as error:
             logger.error("%s ends early: %s", self.topic, error)  # noqa: TRY400 - the message says it all
+            failure = error
+        except Exception as error:  # a defect, of which the connections' tasks would not learn
+            logger.exception("%s ends early", self.topic)
             failure = error
         logger.info("%s: all %d frames are played", self.topic, self.played)
         self.is_running = False

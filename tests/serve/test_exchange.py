@@ -484,7 +484,7 @@ async def test_a_deaf_client_is_ended_and_delays_nobody(
                     await asyncio.sleep(0.01)
         assert exchange.counters.overruns == 1
         assert (await healthy.ask(op="ping"))["ret_msg"] == "pong"
-    assert "too slow: 500 messages are waiting" in caplog.text
+    assert "ended: too slow: 500 messages are waiting" in caplog.text
 
 
 async def test_at_the_subscribers_pace_a_slow_client_misses_nothing(tmp_path: Path) -> None:
@@ -505,6 +505,22 @@ async def test_at_the_subscribers_pace_a_slow_client_misses_nothing(tmp_path: Pa
         got = await slow.rest()
         assert await reading == texts
         assert got[1:] == after(texts, got[0])
+        assert exchange.counters.overruns == 0
+
+
+async def test_a_full_outbox_still_answers(tmp_path: Path) -> None:
+    """At the subscribers' pace the market fills a slow client's outbox: no fault of the client."""
+    capture = recorded(tmp_path, 6_000)
+    async with (
+        running(capture_listing(capture), pace=MAX, maximum_waiting_frames=5, patience_s=5) as exchange,
+        session(exchange, max_queue=1) as one,
+    ):
+        await one.ask(op="subscribe", args=[TOPIC])
+        for _ in range(5):
+            await asyncio.sleep(0.1)
+            assert (await one.ask(op="ping"))["ret_msg"] == "pong"
+            await one.ask(op="unsubscribe", args=[TOPIC])
+            await one.ask(op="subscribe", args=[TOPIC])
         assert exchange.counters.overruns == 0
 
 

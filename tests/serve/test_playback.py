@@ -28,6 +28,9 @@ class Listener:
     times_s: list[float] = field(default_factory=list)
     room: asyncio.Semaphore | None = None
 
+    def answer(self, frame: bytes) -> None:
+        self.offer(frame)
+
     def offer(self, frame: bytes) -> None:
         self.frames.append(frame)
         self.times_s.append(asyncio.get_running_loop().time())
@@ -180,7 +183,7 @@ async def test_loop_plays_again_from_the_start() -> None:
 
 @pytest.mark.anyio
 async def test_loop_of_nothing_ends() -> None:
-    ends: list[CaptureError | None] = []
+    ends: list[Exception | None] = []
     timeline = Timeline("t", list, pace=Pace(speed=None), ending="loop", on_end=ends.append)
     timeline.join(Listener())
     await until(lambda: ends == [None])
@@ -194,13 +197,29 @@ async def test_a_damaged_capture_ends_the_timeline_after_what_precedes_the_damag
         yield from frames
         raise CaptureError("day.gz: line 11: cut")
 
-    ends: list[CaptureError | None] = []
+    ends: list[Exception | None] = []
     listener = Listener()
     timeline = Timeline("t", damaged, pace=Pace(speed=None), on_end=ends.append)
     timeline.join(listener)
     await until(lambda: bool(ends))
     assert len(listener.frames) == 10
     assert str(ends[0]) == "day.gz: line 11: cut"
+
+
+@pytest.mark.anyio
+async def test_a_defect_ends_the_timeline_and_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    def broken(deliveries: Iterator[Delivery]) -> Iterator[Delivery]:
+        yield next(deliveries)
+        raise ZeroDivisionError
+
+    ends: list[Exception | None] = []
+    timeline = Timeline(
+        "t", lambda: simulated(5), pace=Pace(speed=None), faults=(broken,), on_end=ends.append
+    )
+    timeline.join(Listener())
+    await until(lambda: bool(ends))
+    assert isinstance(ends[0], ZeroDivisionError)
+    assert "t ends early" in caplog.text
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "nan", "inf", "fast", ""])
