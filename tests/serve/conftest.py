@@ -254,7 +254,13 @@ def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
         horizons=config.horizons,
         state=tuple(StateTensor(name=name, shape=tuple(tensor.shape)) for name, tensor in states),
         temperatures=(0.8, 1.0, 1.7),
-        training=TrainingData(files=(), rows=0, seconds=0.0, seed=11),
+        training=TrainingData(
+            files=(),
+            rows=0,
+            seconds=0.0,
+            seed=11,
+            details={"run": {"streams": [{"symbol": "BTCUSDT", "thresholds": [1e-6, 5e-6, 1e-5]}]}},
+        ),
     )
     graphs = export_graphs(model, tmp_path_factory.mktemp("graphs"), 20, graph_metadata(manifest))
     folder = tmp_path_factory.mktemp("models")
