@@ -23,9 +23,10 @@ MAXIMUM_PENDING = 2_000
 class RowStatus(IntEnum):
     """What a frame came to. ROW and SNAPSHOT leave a new row in the window; the others leave it alone.
 
-    SNAPSHOT: the book started anew; the window was reset and holds the new book's first row. GAP, CROSSED,
-    MALFORMED and OVERFLOW leave the book unusable (then WAITING) until the next snapshot; NOT_JSON does not,
-    as the sequence shows the loss if it was a book message.
+    SNAPSHOT: the first row since the book started anew, alone in a window that was reset: the snapshot's
+    own, or that of the change after which both sides are there. GAP, CROSSED, MALFORMED and OVERFLOW leave
+    the book unusable (then WAITING) until the next snapshot; NOT_JSON does not, as the sequence shows the
+    loss if it was a book message.
     """
 
     ROW = 0
@@ -154,7 +155,7 @@ class RowPath:
         if code in _APPLIED:
             self._take_times(update)
             if code == _ROW:
-                window.advance()
+                code = self._take_row()
         elif self._snapshot_apart and code in _KEPT_FOR_SNAPSHOT:
             self._pending.append(update)
         return code
@@ -168,8 +169,7 @@ class RowPath:
         status = book.apply(update)
         if status is BookStatus.IGNORED:
             return status.value
-        restarted = book.restarts != restarts
-        if restarted:
+        if book.restarts != restarts:
             self._forget_rows()
         if status.value in _APPLIED:
             self._take_times(update)
@@ -178,14 +178,17 @@ class RowPath:
             status = self._join_pending(status)
         if status.value not in {_ROW, _SNAPSHOT}:
             return status.value
-        every_message = self._every_message or restarted
         window = self.window
-        if not sample_row(
-            book.header, book.keys, book.sizes, self._top, every_message, window.storage, window.next_slot
-        ):
-            return _NO_ROW
-        window.advance()
-        return _SNAPSHOT if restarted else _ROW
+        sampled = sample_row(
+            book.header,
+            book.keys,
+            book.sizes,
+            self._top,
+            self._every_message,
+            window.storage,
+            window.next_slot,
+        )
+        return self._take_row() if sampled else _NO_ROW
 
     def _join_pending(self, status: BookStatus) -> BookStatus:
         """Apply the changes kept for the snapshot just applied; the book's status after the last one."""
@@ -201,6 +204,13 @@ class RowPath:
             self._take_times(update)
         self._pending.clear()
         return status
+
+    def _take_row(self) -> int:
+        """Take the row just written as the newest; answers a `RowStatus` as an int."""
+        window = self.window
+        code = _ROW if window.count else _SNAPSHOT
+        window.advance()
+        return code
 
     def _take_times(self, update: BookUpdate) -> None:
         self.update_id = update.update_id
