@@ -5,12 +5,10 @@ the graph has, since they are what a call costs, and whether a tensor's values l
 manifest's checksum would not cover.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
+from inference.protobuf_wire import fields, nested
 from lob.errors import ArtifactError
-
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 _MODEL_GRAPH = 7
 _MODEL_FUNCTIONS = 25
@@ -35,13 +33,13 @@ def summarize_graph(model: bytes, source: str) -> GraphSummary:
     external: list[str] = []
     nodes = 0
     try:
-        for number, value in _fields(memoryview(model)):
+        for number, value in fields(memoryview(model)):
             if number == _MODEL_GRAPH:
-                nodes += _graph(_message(value), external)
+                nodes += _graph(nested(value), external)
             elif number == _MODEL_FUNCTIONS:
                 nodes += sum(
-                    _node(_message(part), external)
-                    for inner, part in _fields(_message(value))
+                    _node(nested(part), external)
+                    for inner, part in fields(nested(value))
                     if inner == _FUNCTION_NODE
                 )
     except (ValueError, IndexError, RecursionError) as error:
@@ -53,74 +51,33 @@ def summarize_graph(model: bytes, source: str) -> GraphSummary:
 
 def _graph(graph: memoryview, external: list[str]) -> int:
     nodes = 0
-    for number, value in _fields(graph):
+    for number, value in fields(graph):
         if number == _GRAPH_NODE:
-            nodes += _node(_message(value), external)
+            nodes += _node(nested(value), external)
         elif number == _GRAPH_INITIALIZER:
-            _tensor(_message(value), external)
+            _tensor(nested(value), external)
     return nodes
 
 
 def _node(node: memoryview, external: list[str]) -> int:
     nodes = 1
-    for number, attribute in _fields(node):
+    for number, attribute in fields(node):
         if number != _NODE_ATTRIBUTE:
             continue
-        for inner, value in _fields(_message(attribute)):
+        for inner, value in fields(nested(attribute)):
             if inner in (_ATTRIBUTE_TENSOR, _ATTRIBUTE_TENSORS):
-                _tensor(_message(value), external)
+                _tensor(nested(value), external)
             elif inner in (_ATTRIBUTE_GRAPH, _ATTRIBUTE_GRAPHS):
-                nodes += _graph(_message(value), external)
+                nodes += _graph(nested(value), external)
     return nodes
 
 
 def _tensor(tensor: memoryview, external: list[str]) -> None:
     name, is_external = "", False
-    for number, value in _fields(tensor):
+    for number, value in fields(tensor):
         if number == _TENSOR_NAME:
-            name = bytes(_message(value)).decode("utf-8", "replace")
+            name = bytes(nested(value)).decode("utf-8", "replace")
         elif number == _TENSOR_EXTERNAL_DATA or (number == _TENSOR_DATA_LOCATION and value == 1):
             is_external = True
     if is_external:
         external.append(name)
-
-
-def _message(value: int | memoryview) -> memoryview:
-    if isinstance(value, int):
-        raise ValueError("a number stands where a message belongs")  # noqa: TRY004 - the file's fault, not a type
-    return value
-
-
-def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-    """Field numbers and values (numbers, or the bytes of strings and messages) of one protobuf message."""
-    at, end = 0, len(message)
-    while at < end:
-        key, at = _varint(message, at)
-        kind = key & 7
-        if kind == _VARINT:
-            value, at = _varint(message, at)
-            yield key >> 3, value
-            continue
-        if kind == _BYTES:
-            size, at = _varint(message, at)
-        elif kind in (_FIXED32, _FIXED64):
-            size = 4 if kind == _FIXED32 else 8
-        else:
-            raise ValueError(f"wire type {kind} at byte {at}, 0, 1, 2 and 5 are allowed")
-        if at + size > end:
-            raise ValueError(f"{size} bytes announced at byte {at}, {end - at} there")
-        yield key >> 3, message[at : at + size]
-        at += size
-
-
-def _varint(message: memoryview, at: int) -> tuple[int, int]:
-    value, shift = 0, 0
-    while True:
-        byte = message[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, at
-        shift += 7
-        if shift > 63:
-            raise ValueError(f"a number longer than 64 bits at byte {at}")
