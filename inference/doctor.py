@@ -38,7 +38,7 @@ CPU_FEATURES = (
     "i8mm",
     "bf16",
 )
-"""Instructions that decide how fast a model runs: vectors, integer dot products, short floats; LLVM's names."""
+"""What decides how fast a model runs: vectors, integer dot products, short floats (LLVM's names)."""
 
 COARSEST_CLOCK_NS = 1_000
 CLOCK_READINGS = 10_000
