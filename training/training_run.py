@@ -94,9 +94,8 @@ def claim_directory(directory: Path, record: RunRecord, *, resume: bool) -> None
         return
     if not resume:
         raise InputError(f"{directory}: holds a run already; --resume goes on with it, or name a new folder")
-    came = msgspec.to_builtins(record)
-    there = msgspec.to_builtins(read_run(directory))
-    different = [key for key in there if there[key] != msgspec.json.decode(msgspec.json.encode(came[key]))]
+    came, there = (msgspec.json.decode(msgspec.json.encode(each)) for each in (record, read_run(directory)))
+    different = [key for key in there if there[key] != came[key]]
     if different:
         raise InputError(
             f"{directory}: holds a run with other {', '.join(different)}; --resume needs the same data "

@@ -14,8 +14,9 @@ from models.checkpoint import save_model
 from models.configurations import Block, Size, configuration
 from models.mamba_lob import MambaLOB, parameter_count
 from training.builder import BuildConfig, build_dataset
-from training.dataset import Dataset, DatasetManifest, schema_reference
+from training.dataset import Dataset, DatasetManifest, read_dataset, schema_reference, write_dataset
 from training.graph import graph_bytes
+from training.loop import TrainingConfig, train_seed
 from training.run_directory import (
     RESULT_FILE,
     RUN_FILE,
@@ -27,6 +28,7 @@ from training.run_directory import (
     write_json,
 )
 from training.splits import split_by_time
+from training.training_run import prepare_run
 
 MakeDataset = Callable[..., Dataset]
 
@@ -168,3 +170,39 @@ def finished_run(
         write_json(seed_directory(run, seed) / RESULT_FILE, result)
         save_model(model, seed_directory(run, seed))
     return run
+
+
+@pytest.fixture(scope="session")
+def data_folders(tmp_path_factory: pytest.TempPathFactory, make_dataset: MakeDataset) -> dict[str, Path]:
+    """Three data sets on disk by name: two of the same time, and one of another that no run has seen."""
+    folder = tmp_path_factory.mktemp("data")
+    for dataset in (
+        make_dataset("walk", rows=1600),
+        make_dataset("walk-too", rows=1100, seed=1, segments=2),
+        make_dataset("later", rows=1200, seed=2, first_ms=9_000_000),
+    ):
+        write_dataset(folder / dataset.name, dataset)
+    return {path.name: path for path in folder.iterdir()}
+
+
+@pytest.fixture(scope="session")
+def trained_run(tmp_path_factory: pytest.TempPathFactory, data_folders: dict[str, Path]) -> Path:
+    """A run of two seeds of the smallest model on the two data sets of the same time."""
+    directory = tmp_path_factory.mktemp("runs") / "tiny"
+    run = prepare_run(
+        [read_dataset(data_folders[name]) for name in ("walk", "walk-too")],
+        directory,
+        configuration(block="ssd", size="nano"),
+        TrainingConfig(epochs=2, lane_rows=200, lanes=4, chunk_rows=64),
+        validate_on=("walk",),
+    )
+    for seed in (0, 1):
+        train_seed(
+            run.streams,
+            run.validation,
+            run.model_config,
+            run.config,
+            seed=seed,
+            directory=run.seed_directory(seed),
+        )
+    return directory
