@@ -61,7 +61,8 @@ def fetch_instrument(
         error.close()
         raise _unknown(url, symbol, f"it answers HTTP {error.code}") from error
     except (OSError, http.client.HTTPException, ValueError) as error:
-        reason = getattr(error, "reason", None) or error
+        cause = getattr(error, "reason", None) or error
+        reason = getattr(cause, "strerror", None) or cause
         raise _unknown(url, symbol, f"it cannot be reached ({reason})") from error
     if len(body) > MAXIMUM_ANSWER_BYTES:
         raise _unknown(url, symbol, f"its answer is above {MAXIMUM_ANSWER_BYTES} bytes")
