@@ -38,7 +38,9 @@ def build_dataset(
     """
     check_sampling(config.sampling)
     together = open_captures(captures)
-    venue = config.venue or together.venue
+    venue = together.venue
+    if config.venue not in {None, venue}:
+        raise InputError(f"venue: {config.venue} came, the captures are of {venue}")
     instrument = capture_instrument(together, symbol=config.symbol, tick_size=config.tick_size).instrument
     path = RowPath(make_decoder(venue), instrument, config.schema, config.sampling, window_length=1)
     rows: list[np.ndarray] = []
