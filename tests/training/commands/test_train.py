@@ -1,5 +1,6 @@
 """`mambalob train`: a run's folder, the same after a real kill as without one."""
 
+import io
 import json
 import os
 import signal
@@ -11,10 +12,13 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
 from safetensors.torch import load_file
 
 from mambalob import main
-from training.run_directory import read_run, read_seed
+from training.commands.train import ConsoleWatcher
+from training.run_directory import EpochRecord, read_run, read_seed
 
 SMALL = ["--size", "nano", "--lanes", "4", "--lane-rows", "200", "--chunk-rows", "64"]
 SMALL += ["--validate-on", "walk"]
@@ -93,3 +97,17 @@ def test_seeds_are_named_or_counted(data_folders: dict[str, Path], tmp_path: Pat
     result = CliRunner().invoke(main, [*arguments, "--seed", "5"])
     assert result.exit_code == 2
     assert "use one of the two" in result.stderr
+
+
+def test_a_terminal_gets_a_bar_that_follows_the_steps() -> None:
+    written = io.StringIO()
+    console = Console(file=written, force_terminal=True, width=100)
+    progress = Progress(TextColumn("{task.description}"), BarColumn(), console=console, transient=True)
+    watcher = ConsoleWatcher(console, progress, seed=4)
+    with progress:
+        watcher.on_step(2, 0.5, 0.75)
+        (task,) = progress.tasks
+        assert (task.completed, task.total) == (0.5, 1.0)
+        assert task.description == "seed 4, epoch 2, loss 0.7500"
+        watcher.on_epoch(EpochRecord(epoch=2, training_loss=0.7, validation_log_loss=(0.8, 1.0)), True)
+    assert "seed 4, epoch 2: training 0.7000, validation 0.9000 (0.8000 1.0000) *" in written.getvalue()
