@@ -1,0 +1,93 @@
+"""`mambalob models`: a listing for people and for programs, and an exit code that tells a broken artifact."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from click.testing import CliRunner
+
+from inference.artifact import write_artifact
+from inference.registry import MODELS_VARIABLE
+from mambalob import main
+
+
+@pytest.fixture
+def folder(models_dir: Path, exported: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """`tiny` with held-out metrics as `mambalob evaluate` writes them, and `tiny-window` without any."""
+    monkeypatch.delenv(MODELS_VARIABLE, raising=False)
+    baseline = {"method": "microprice rule", "seed": None, "log_loss": None, "macro_f1": 0.5}
+    seeds = [
+        {
+            "method": f"tiny, seed {seed}",
+            "seed": seed,
+            "log_loss": loss,
+            "direction_auc": 0.9,
+            "macro_f1": 0.4,
+        }
+        for seed, loss in enumerate((0.6, 0.7))
+    ]
+    horizon = {"horizon": 10, "rows": 4768, "methods": [baseline, *seeds]}
+    metrics = {"streams": [{"stream": "BTCUSD_PERP", "horizons": [horizon]}]}
+    manifest = msgspec.structs.replace(exported.manifest, metrics=metrics)
+    write_artifact(tmp_path / "tiny", manifest, exported.graphs, card="")
+    shutil.copytree(models_dir / "tiny-window", tmp_path / "tiny-window")
+    return tmp_path
+
+
+def entries(folder: Path, code: int = 0) -> dict[str, dict[str, Any]]:
+    result = CliRunner().invoke(main, ["models", "--models-dir", str(folder), "--json"])
+    assert result.exit_code == code, result.stderr
+    return {entry["name"]: entry for entry in json.loads(result.stdout)["models"]}
+
+
+def test_says_what_a_caller_needs_to_choose(folder: Path) -> None:
+    tiny = entries(folder)["tiny"]
+    assert tiny["version"] == "1"
+    assert (tiny["family"], tiny["block"], tiny["size"]) == ("mamba-lob", "ssd", "tiny")
+    assert (tiny["context"], tiny["engine"]) == ("stream", "ort-step")
+    assert (tiny["schema"], tiny["sampling"], tiny["horizons"]) == ("lob44", "top_changed", [10, 50, 100])
+    assert tiny["nodes"].keys() == {"step", "window"}
+    assert tiny["directory"] == str(folder / "tiny")
+    assert entries(folder)["tiny-window"]["engine"] == "ort-window"
+
+
+def test_held_out_scores_are_the_mean_over_seeds(folder: Path) -> None:
+    assert entries(folder)["tiny"]["held_out"] == [
+        {
+            "stream": "BTCUSD_PERP",
+            "horizon": 10,
+            "rows": 4768,
+            "seeds": 2,
+            "log_loss": 0.65,
+            "direction_auc": 0.9,
+            "macro_f1": 0.4,
+        }
+    ]
+    assert entries(folder)["tiny-window"]["held_out"] == []
+
+
+def test_a_broken_artifact_is_named_and_the_others_are_still_listed(folder: Path) -> None:
+    (folder / "tiny-window" / "window.onnx").write_bytes(b"garbage")
+    listed = entries(folder, code=1)
+    assert "sha256" in listed["tiny-window"]["error"]
+    assert "error" not in listed["tiny"]
+
+
+def test_for_people(folder: Path) -> None:
+    result = CliRunner().invoke(main, ["models", "--models-dir", str(folder)])
+    assert result.exit_code == 0
+    for part in (
+        "tiny 1: mamba-lob ssd tiny",
+        "context stream (ort-step)",
+        "held out: BTCUSD_PERP at 10 rows: log loss 0.650, direction AUC 0.900, macro F1 0.400",
+    ):
+        assert part in result.stdout
+
+
+def test_a_missing_directory_is_one_line(tmp_path: Path) -> None:
+    result = CliRunner().invoke(main, ["models", "--models-dir", str(tmp_path / "absent")])
+    assert result.exit_code == 1
+    assert len(result.stderr.splitlines()) == 1
