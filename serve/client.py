@@ -3,7 +3,6 @@
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
 from random import Random
 
 import msgspec
@@ -11,7 +10,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
 
 from lob.errors import InputError
-from serve.bybit_stream import check_stream_url
+from serve.bybit_stream import check_stream_url, public_address
 from serve.messages import Push, Reply, Request, encode_text, parse_push, topic_name
 from serve.reconnect import ReconnectPolicy
 from serve.venue_connection import is_this_machine
@@ -21,6 +20,7 @@ logger = logging.getLogger(__name__)
 REPLY_TIMEOUT_S = 10.0
 CLOSE_TIMEOUT_S = 0.5
 QUEUED_MESSAGES = 1_024
+CLOSED_IN_GOOD_ORDER = (1000, 1001)
 
 _reply_decoder = msgspec.json.Decoder(Reply)
 
@@ -40,6 +40,7 @@ class StreamClient:
         random: Random | None = None,
     ) -> None:
         self.url = check_stream_url(url)
+        self._address = public_address(url)
         self.missed = 0
         self.connections = 0
         self._topics = [topic_name(symbol) for symbol in symbols]
@@ -57,40 +58,38 @@ class StreamClient:
         while True:
             began_s = loop.time()
             try:
-                async with aclosing(self._one_connection()) as pushes:
-                    async for push in pushes:
-                        yield push
-                reason = "the service closed the connection"
+                async with self._connect() as connection:
+                    await self._subscribe(connection)
+                    self.connections += 1
+                    while True:
+                        text = await connection.recv(decode=False)
+                        push = parse_push(text)
+                        self.missed += push.missed
+                        yield push, text
             except ConnectionClosed as error:
-                reason = f"connection lost: {error}"
+                told = error.rcvd is not None and error.rcvd.code in CLOSED_IN_GOOD_ORDER
+                reason = f"closed by the service: {error.rcvd}" if told else f"connection lost: {error}"
             except (OSError, InvalidHandshake, InvalidURI) as error:
                 reason = f"cannot connect: {error}" if str(error) else "no answer in time"
             if self.connections == 0:
-                raise InputError(f"{self.url}: {reason}")
+                raise InputError(f"{self._address}: {reason}")
             if loop.time() - began_s >= self._reconnect.settled_s:
                 failures = 0
             if self._reconnect.gives_up_after(failures + 1):
-                raise InputError(f"{self.url}: given up after {failures + 1} attempts: {reason}")
+                raise InputError(f"{self._address}: given up after {failures + 1} attempts: {reason}")
             delay_s = self._reconnect.delay_s(failures, self._random)
             failures += 1
-            logger.warning("%s: %s; connecting again in %.2f s", self.url, reason, delay_s)
+            logger.warning("%s: %s; connecting again in %.2f s", self._address, reason, delay_s)
             await asyncio.sleep(delay_s)
 
-    async def _one_connection(self) -> AsyncGenerator[tuple[Push, bytes], None]:
-        async with connect(
+    def _connect(self) -> connect:
+        return connect(
             self.url,
             compression=None,
             max_queue=QUEUED_MESSAGES,
             close_timeout=CLOSE_TIMEOUT_S,
             proxy=None if is_this_machine(self.url) else True,
-        ) as connection:
-            await self._subscribe(connection)
-            self.connections += 1
-            async with aclosing(_texts(connection)) as texts:
-                async for text in texts:
-                    push = parse_push(text)
-                    self.missed += push.missed
-                    yield push, text
+        )
 
     async def _subscribe(self, connection: ClientConnection) -> None:
         """Ask for the topics and wait for the reply, which comes before any push."""
@@ -100,18 +99,6 @@ class StreamClient:
         try:
             reply = _reply_decoder.decode(text)
         except msgspec.DecodeError as error:
-            raise InputError(f"{self.url} answers no request of this protocol: {error}") from error
+            raise InputError(f"{self._address} answers no request of this protocol: {error}") from error
         if not reply.success:
-            raise InputError(f"{self.url} refuses the subscription: {reply.ret_msg}")
-
-
-async def _texts(connection: ClientConnection) -> AsyncGenerator[bytes, None]:
-    """Every message of a connection as bytes; ends when it is closed in good order, raises otherwise."""
-    while True:
-        try:
-            yield await connection.recv(decode=False)
-        except ConnectionClosed as error:
-            if error.rcvd is not None and error.rcvd.code in (1000, 1001):
-                logger.info("closed by the service: %s", error.rcvd.reason or error.rcvd.code)
-                return
-            raise
+            raise InputError(f"{self._address} refuses the subscription: {reply.ret_msg}")

@@ -58,8 +58,19 @@ class Slot:
             return None
         missed = seq - self.given_seq - 1
         self.given_seq = seq
-        self.mailbox.missed += missed
         return with_missed(text, missed)
+
+    def put_prediction(self, waiting: tuple[int, str] | None) -> None:
+        """Leave the newest prediction, or none; one that still waited is left out."""
+        if self.prediction is not None:
+            self.mailbox.missed += 1
+        self.prediction = waiting
+
+    def put_state(self, waiting: tuple[int, str]) -> None:
+        """Leave a state behind those that wait; beyond the bound the oldest is left out."""
+        if len(self.states) == MAXIMUM_WAITING_STATES:
+            self.mailbox.missed += 1
+        self.states.append(waiting)
 
 
 @dataclass(frozen=True)
@@ -185,7 +196,7 @@ class Hub:
                 ),
             )
             for mailbox, slot in topic.slots.items():
-                slot.prediction = waiting
+                slot.put_prediction(waiting)
                 mailbox.put_ready(slot)
         self.latency[topic.symbol].record(emit_ns - prediction.receive_ns)
 
@@ -198,8 +209,8 @@ class Hub:
         waiting = (topic.seq, self._state_text(topic))
         for mailbox, slot in topic.slots.items():
             if not topic.live:
-                slot.prediction = None
-            slot.states.append(waiting)
+                slot.put_prediction(None)
+            slot.put_state(waiting)
             mailbox.put_ready(slot)
         if not topic.live:
             topic.prediction = None
@@ -218,7 +229,7 @@ class Hub:
                 topic = self.topics[name]
                 slot = Slot(mailbox, topic.seq - 1)
                 topic.slots[mailbox] = mailbox.slots[name] = slot
-                slot.states.append((topic.seq, self._state_text(topic)))
+                slot.put_state((topic.seq, self._state_text(topic)))
                 mailbox.put_ready(slot)
 
     def unsubscribe(self, mailbox: Mailbox, names: list[str]) -> None:

@@ -100,6 +100,7 @@ def test_states_outlive_any_number_of_predictions_and_are_bounded(hub, predictio
     assert messages[0]["missed"] == 1_000 - MAXIMUM_WAITING_STATES
     assert messages[-1]["seq"] == 2_003
     assert messages[-1]["data"]["state"] == "live"
+    assert mailbox.missed == 999 + 1_000 - MAXIMUM_WAITING_STATES
 
 
 def test_nothing_is_published_from_a_symbol_that_is_not_live(hub, prediction) -> None:

@@ -214,6 +214,7 @@ async def test_a_reader_that_stops_holds_up_nobody_and_is_cut_off(running_app) -
             assert not any("missed" in m for m in received)
             assert app.streams.cut_off == 1
             assert stuck.sending_since_s is not None
+            assert stuck.mailbox.missed > 0
             assert fast_session.mailbox.missed == 0
             assert sorted(delays_s)[int(0.99 * len(delays_s))] < 0.05
             async with asyncio.timeout(2):
