@@ -1,7 +1,9 @@
 """Engine `ort-step`: the step graph in onnxruntime, one row in, state carried from row to row.
 
 The state stands twice in memory. One prepared call reads the first copy and writes the second, the other the
-reverse, and the two take turns: nothing is copied but the row, nothing is allocated.
+reverse, and the two take turns: nothing is copied but the row, nothing is allocated. (Reading the row from
+the ring in place takes 2 L prepared calls. Measured in turns, medians: 12.9 us against 13.0 with the copy for
+a model of 10k parameters, 28.6 against 27.3 for one of 64k.)
 """
 
 import numpy as np
@@ -18,8 +20,11 @@ class OrtStepEngine:
 
     name = "ort-step"
 
-    def __init__(self, artifact: Artifact) -> None:
-        """Open the step graph of `artifact`; raises ArtifactError where it has none or it does not fit."""
+    def __init__(self, artifact: Artifact, *, fused_refused: str = "") -> None:
+        """Open the step graph of `artifact`; raises ArtifactError where it has none or it does not fit.
+
+        `fused_refused`: why the faster engine does not serve instead, for the description.
+        """
         manifest, feature_count = artifact.manifest, artifact.schema.feature_count
         opened = open_graph(artifact.directory, "step", manifest, feature_count)
         inputs = graph_inputs(manifest, "step", feature_count)
@@ -41,7 +46,10 @@ class OrtStepEngine:
             for before, after in ((states[0], states[1]), (states[1], states[0]))
         ]
         self._warmup_rows = manifest.warmup_rows
-        self._description = describe_graph(self.name, opened, manifest)
+        self._description = {
+            **describe_graph(self.name, opened, manifest),
+            **({"fused_refused": fused_refused} if fused_refused else {}),
+        }
         self._turn = 0
         self._rows = 0
 
