@@ -24,10 +24,10 @@ from serve.bybit_stream import CATEGORIES, Category, category_of
 from serve.exchange_client import ExchangeClient, ExchangeCounters
 from serve.faults import Fault, drop_every
 from serve.instruments_info import instruments_info
+from serve.listener import address_of, listen
 from serve.listing import Listing
 from serve.outbox import CLOSING_S, Outbox
 from serve.playback import Ending, Pace, Timeline
-from serve.server import address_of, listen
 
 logger = logging.getLogger(__name__)
 

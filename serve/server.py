@@ -1,4 +1,4 @@
-"""The listening socket and the server on it, stopped in good order: last words first, then the sockets."""
+"""The server on a listening socket, stopped in good order: last words first, then the sockets."""
 
 import socket
 from collections.abc import Awaitable, Callable, Generator
@@ -7,8 +7,7 @@ from contextlib import contextmanager
 import uvicorn
 from fastapi import FastAPI
 
-from lob.errors import InputError
-from serve.socket_protocol import KERNEL_SEND_BUFFER_BYTES, BoundedWebSocketProtocol
+from serve.socket_protocol import BoundedWebSocketProtocol
 
 PING_INTERVAL_S = 20.0
 PING_TIMEOUT_S = 20.0
@@ -17,31 +16,6 @@ MAXIMUM_FRAME_BYTES = 64 * 1024
 
 GRACEFUL_STOP_S = 1
 """How long plain HTTP requests under way may take to end."""
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """A listening TCP socket on `host` and `port` (0: any free one); raises InputError if it is taken."""
-    if not 0 <= port <= 65_535:
-        raise InputError(f"port: {port} came, 0 to 65535 is allowed")
-    try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    except (OSError, UnicodeError) as error:
-        raise InputError(f"host: {host!r} came, which has no address here ({error})") from error
-    try:
-        listener = socket.create_server(address[:2], family=family, backlog=512)
-    except OSError as error:
-        raise InputError(
-            f"cannot listen on {host}:{port}: {error.strerror or error}; allowed: a free port, or 0 for any"
-        ) from error
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, KERNEL_SEND_BUFFER_BYTES)
-    listener.setblocking(False)
-    return listener
-
-
-def address_of(listener: socket.socket) -> tuple[str, int]:
-    """The host and the port a socket listens on, the host as a URL writes it."""
-    host, port = listener.getsockname()[:2]
-    return (f"[{host}]" if ":" in host else host), port
 
 
 class Server(uvicorn.Server):

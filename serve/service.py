@@ -21,11 +21,12 @@ from serve.clock import AnchoredClock
 from serve.feed import Feed, FeedConfig
 from serve.hub import Hub
 from serve.instruments import fetch_instrument
+from serve.listener import address_of, listen
 from serve.metrics import ServiceCollector, make_renderer
 from serve.publisher import PredictionPublisher
 from serve.reconnect import ReconnectPolicy
 from serve.responses import BookView, Level, ModelList, ModelSummary
-from serve.server import Server, address_of, listen
+from serve.server import Server
 from serve.stream import GOING_AWAY, StreamLimits, StreamServer
 from serve.warmup import warm_up
 

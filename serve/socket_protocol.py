@@ -1,4 +1,4 @@
-"""The websocket half of uvicorn with the two bounds a feed of predictions needs.
+"""The websocket half of uvicorn with the bounds a feed of predictions needs.
 
 uvicorn waits for a connection's write buffer to fall below its high-water mark before the next message, and
 it closes a transport by flushing that buffer first. With a peer that stays connected and stops reading, the
@@ -15,9 +15,6 @@ from uvicorn.server import ServerState
 
 WRITE_BUFFER_BYTES = 32 * 1024
 """What may wait in the process for one client's socket, beyond the message being written."""
-
-KERNEL_SEND_BUFFER_BYTES = 64 * 1024
-"""SO_SNDBUF of the listening socket, which its connections inherit (the kernel doubles it)."""
 
 ABORT_KEY = "abort_connection"
 """Under this key of the connection's state stands the function that cuts it off at once."""
@@ -43,6 +40,12 @@ class BoundedWebSocketProtocol(WebSocketsSansIOProtocol):
     def abort(self) -> None:
         """Cut the connection off; what waits to be written is lost."""
         self.transport.abort()
+
+    def handle_ping(self) -> None:
+        """Answer a ping; a peer that pings without reading the answers is cut off before they pile up."""
+        super().handle_ping()
+        if self.transport.get_write_buffer_size() > 2 * WRITE_BUFFER_BYTES:
+            self.transport.abort()
 
     def keepalive_timeout(self) -> None:
         """A peer that answers no ping reads nothing either: there is no flush to wait for."""

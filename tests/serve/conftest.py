@@ -29,8 +29,9 @@ from models.mamba_lob import MambaLOB, parameter_count
 from serve.app import create_app
 from serve.clock import AnchoredClock
 from serve.hub import Hub
+from serve.listener import address_of, listen
 from serve.responses import BookView, Level, ModelList
-from serve.server import Server, address_of, listen
+from serve.server import Server
 from serve.stream import StreamLimits, StreamServer
 from training.graph import export_graphs
 

@@ -17,9 +17,9 @@ from inference.prediction import HorizonPrediction, Prediction
 from serve.accuracy import MaturedAccuracy
 from serve.demo import DemoState
 from serve.demo_view import live_view, plain_line
+from serve.listener import listen
 from serve.messages import parse_push
 from serve.responses import BookView, Level
-from serve.server import listen
 
 
 def demo_command(models_dir: Path, *arguments: str) -> list[str]:

@@ -17,8 +17,8 @@ from lob.errors import ArtifactError, InputError
 from lob.instrument import Instrument
 from serve.bybit_stream import BookTopic
 from serve.feed import RefusedSubscriptionError
+from serve.listener import listen
 from serve.reconnect import ReconnectPolicy
-from serve.server import listen
 from serve.service import Service, ServiceConfig
 
 pytestmark = pytest.mark.anyio
