@@ -129,7 +129,15 @@ class Recorder:
     """One recording, from its first connection to its closed file."""
 
     def __init__(self, config: RecorderConfig) -> None:
-        """Create the file; raises InputError where it exists, CaptureError where it cannot be made."""
+        """Create the file, and its folder where there is none.
+
+        Raises InputError where the file exists or the folder cannot be made, CaptureError where the file
+        cannot be.
+        """
+        try:
+            config.path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"{config.path.parent}: cannot be created ({error.strerror})") from error
         warm_up_rows()
         self._config = config
         self._stopped = asyncio.Event()

@@ -39,7 +39,7 @@ class StreamLimits:
     within `send_timeout_s` cuts it off.
     """
 
-    connections: int = 1_000
+    connections: int = 512
     request_bytes: int = 4_096
     request_args: int = 10
     request_burst: int = 20

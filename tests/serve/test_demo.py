@@ -37,7 +37,7 @@ def processes_with(marker: str) -> list[str]:
 
 def test_a_timed_demo_ends_by_itself_with_a_summary_and_no_children(models_dir) -> None:
     done = subprocess.run(
-        demo_command(models_dir, "--seconds", "6", "--seed", "90210"),
+        demo_command(models_dir, "--seconds", "4", "--seed", "90210"),
         capture_output=True,
         text=True,
         timeout=120,

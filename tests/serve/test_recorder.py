@@ -127,6 +127,8 @@ async def test_a_file_that_exists_is_not_overwritten(tmp_path) -> None:
     path.write_bytes(b"precious")
     with pytest.raises(InputError, match="exists; a recording never overwrites"):
         Recorder(configure(path, "ws://127.0.0.1:1"))
+    with pytest.raises(InputError, match=r"a\.jsonl\.zst: cannot be created \(File exists\)"):
+        Recorder(configure(path / "b.jsonl.zst", "ws://127.0.0.1:1"))
     assert path.read_bytes() == b"precious"
 
 
@@ -148,7 +150,7 @@ async def test_a_feed_that_fails_for_good_leaves_a_readable_part(tmp_path, scrip
 async def test_the_command_records_until_ctrl_c_and_sums_up(
     tmp_path, scripted_exchange, market_frames
 ) -> None:
-    path = tmp_path / "btc.jsonl.zst"
+    path = tmp_path / "a folder of its own" / "btc.jsonl.zst"
     async with scripted_exchange() as exchange:
         exchange.snapshots = False
         process = await asyncio.create_subprocess_exec(

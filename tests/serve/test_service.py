@@ -125,7 +125,8 @@ async def test_what_subscribers_get_is_what_the_pipeline_says_of_the_same_frames
                 assert latest["mid"] == (book["bids"][0][0] + book["asks"][0][0]) / 2
                 assert (await web.get("/readyz")).status_code == 200
                 (model,) = (m for m in (await web.get("/v1/models")).json()["models"] if m["symbols"])
-                assert (model["name"], model["engine"], model["symbols"]) == ("tiny", "ort-step", ["BTCUSDT"])
+                assert (model["name"], model["symbols"]) == ("tiny", ["BTCUSDT"])
+                assert model["engine"] == service.pipeline.engine.name == latest["engine"]
                 metrics = (await web.get("/metrics")).text
             for line in (
                 f'mambalob_predictions_total{{symbol="BTCUSDT"}} {len(predictions)}.0',

@@ -174,15 +174,24 @@ async def test_a_client_that_leaves_without_a_word_is_forgotten(running_app) -> 
         assert not app.hub.topics[TOPIC].slots
 
 
-def stop_reading(host: str, port: int) -> socket.socket:
-    """A raw client that subscribes and then never reads again."""
-    client = socket.create_connection((host, port))
+def shake_hands(host: str, port: int) -> socket.socket:
+    """A raw client after the websocket handshake, with a small receive buffer."""
+    client = socket.create_connection((host, port), timeout=5)
     client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
     client.sendall(
         f"GET /v1/stream HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
     )
-    assert client.recv(12) == b"HTTP/1.1 101"
+    answer = b""
+    while not answer.endswith(b"\r\n\r\n"):
+        answer += client.recv(1)
+    assert answer.startswith(b"HTTP/1.1 101")
+    return client
+
+
+def stop_reading(host: str, port: int) -> socket.socket:
+    """A raw client that subscribes and then never reads again."""
+    client = shake_hands(host, port)
     request = json.dumps({"op": "subscribe", "args": [TOPIC]}).encode()
     client.sendall(bytes([0x81, 0x80 | len(request), 0, 0, 0, 0]) + request)  # masked with zeros
     return client
@@ -249,6 +258,41 @@ async def test_a_slow_reader_catches_up_with_the_newest_and_knows_what_it_missed
             assert missed >= 49
             assert app.streams.missed == missed
         assert app.streams.missed == missed
+
+
+async def test_bytes_that_are_no_http_and_frames_that_are_no_websocket_are_turned_away(running_app) -> None:
+    def send_garbage() -> bytes:
+        with socket.create_connection((app.host, app.port), timeout=5) as client:
+            client.sendall(b"\x16\x03\x01\x02\x00\x01 this is no request\r\n\r\n")
+            return client.recv(100)
+
+    def send_unmasked() -> bytes:
+        with closing(shake_hands(app.host, app.port)) as client:
+            client.sendall(bytes([0x81, 2]) + b"{}")  # a client must mask what it sends
+            return client.recv(100)
+
+    async with running_app() as app, connect(app.stream) as other:
+        await subscribe(other)
+        assert (await asyncio.to_thread(send_garbage)).startswith(b"HTTP/1.1 400")
+        assert (await asyncio.to_thread(send_unmasked))[2:4] == (1002).to_bytes(2, "big")
+        assert (await ask(other, op="ping"))["success"]
+
+
+async def test_a_client_that_pings_without_reading_the_answers_is_cut_off(running_app) -> None:
+    def ping_without_end() -> int:
+        sent = 0
+        pings = bytes([0x89, 0x80 | 125, 0, 0, 0, 0]) + bytes(125)
+        with closing(shake_hands(app.host, app.port)) as client, suppress(ConnectionError, TimeoutError):
+            while sent < 64_000_000:
+                client.sendall(pings * 500)
+                sent += 500 * len(pings)
+        return sent
+
+    async with running_app() as app:
+        assert await asyncio.to_thread(ping_without_end) < 16_000_000
+        async with asyncio.timeout(2):
+            while app.streams.sessions:
+                await asyncio.sleep(0.01)
 
 
 async def test_stopping_sends_the_last_state_and_closes_with_1001(running_app) -> None:
