@@ -59,9 +59,9 @@ def _status(state: DemoState, model: str) -> Table:
 
 def _book(book: BookView | None) -> RenderableType:
     """Bids to the left, asks to the right, the touch on top; as many rows whether there is a book or not."""
-    table = Table.grid(padding=(0, 2))
-    for _ in range(4):
-        table.add_column(justify="right", min_width=10)
+    table = Table(box=None, header_style="dim", padding=(0, 2))
+    for name in ("size", "bid", "ask", "size"):
+        table.add_column(name, justify="right", min_width=10)
     for level in range(BOOK_LEVELS):
         bid = book.bids[level] if book is not None and level < len(book.bids) else None
         ask = book.asks[level] if book is not None and level < len(book.asks) else None
