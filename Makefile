@@ -35,7 +35,7 @@ clean:
 	$(PIP) install --constraint constraints.txt --editable .
 	touch $@
 
-# All extras: training, tests and linters.
+# All extras: training, tests and linters, and the peers the benchmarks are held against.
 .venv/.all: .venv/bin/python pyproject.toml constraints.txt
-	$(PIP) install --constraint constraints.txt --editable '.[train,dev]'
+	$(PIP) install --constraint constraints.txt --editable '.[train,dev,peers]'
 	touch .venv/.serve $@
