@@ -14,7 +14,8 @@ import onnxruntime as ort
 from numba.core import codegen, config
 
 from inference.artifact import Artifact, verify_artifact
-from inference.engines.selection import choose_engine
+from inference.engines.selection import choose_engine, fused_refusal
+from inference.fused.processor import byte_products, unsupported_reason, wide_registers
 from inference.registry import known_models, load_model, model_folders
 from inference.rehearsal import loaded_kernels, rehearse
 from lob.errors import MambalobError
@@ -95,6 +96,8 @@ def _processor() -> Check:
             "cores": os.cpu_count(),
             "cores_allowed": allowed,
             "features": [feature for feature in CPU_FEATURES if feature in enabled],
+            "fused_engine": unsupported_reason()
+            or f"{512 if wide_registers() else 256} bits, bytes {byte_products()}",
         },
     )
 
@@ -186,6 +189,8 @@ def _models(models_dir: Path | None) -> tuple[list[Artifact], list[Check]]:
             "engine": choose_engine("auto", artifact),
             "nodes": nodes,
         }
+        if facts["engine"] == "ort-step":
+            facts["fused_refused"] = fused_refusal(artifact)
         checks.append(Check(name=f"model {name}", facts=facts))
     return artifacts, checks
 

@@ -1,8 +1,8 @@
 """The weights and nodes of an ONNX file without the onnx package, which the serving install leaves out.
 
-Read from the protobuf wire format (onnx.proto3 gives the field numbers): initializers as arrays by their name,
-and the nodes with what they read and write, so that a number without a name of its own (a bound of `Clip`) is
-found by who reads it. Values that lie in another file are refused.
+Read from the protobuf wire format (onnx.proto3 gives the field numbers): initializers as arrays by their
+name, and the nodes with what they read and write, so that a number without a name of its own (a bound of
+`Clip`) is found by who reads it. Values that lie in another file are refused.
 """
 
 import struct
@@ -139,7 +139,8 @@ def _tensor(tensor: memoryview, source: str) -> tuple[str, Tensor]:
             typed = True
     if external:
         raise ArtifactError(
-            f"{source}: tensor {name}: values in another file came, only values inside the graph file are allowed"
+            f"{source}: tensor {name}: values in another file came, "
+            "only values inside the graph file are allowed"
         )
     if kind not in _TYPES or (typed and raw is None):
         raise ArtifactError(

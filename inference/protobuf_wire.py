@@ -1,4 +1,4 @@
-"""The protobuf wire format, as much as reading an ONNX file needs: the fields of one message after another."""
+"""The protobuf wire format, as much as reading an ONNX file needs: one field of a message after another."""
 
 from collections.abc import Iterator
 

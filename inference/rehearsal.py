@@ -9,6 +9,7 @@ from numba.core.dispatcher import Dispatcher
 
 from inference.artifact import Artifact
 from inference.calibration import Calibration
+from inference.fused.compiled_step import compiled_steps
 from inference.pipeline import Pipeline
 from lob.market import SimulatedMarket
 from lob.rows import RowPath
@@ -58,15 +59,24 @@ def rehearse(artifacts: list[Artifact]) -> Rehearsal:
 
 
 def loaded_kernels() -> Iterator[Dispatcher]:
-    """The jitted functions of `lob` and `inference` in the modules imported so far, each once."""
+    """The jitted functions of `lob` and `inference` in the modules imported so far, each once.
+
+    Also the steps made so far for an architecture's sizes, and not the parts they are composed of.
+    """
+    yield from (step for step in compiled_steps() if isinstance(step, Dispatcher))
     seen: set[int] = set()
     for name, module in sorted(sys.modules.items()):
         if name.split(".")[0] not in {"lob", "inference"}:
             continue
         for value in vars(module).values():
-            if isinstance(value, Dispatcher) and id(value) not in seen:
+            if isinstance(value, Dispatcher) and id(value) not in seen and not _is_part(value):
                 seen.add(id(value))
                 yield value
+
+
+def _is_part(kernel: Dispatcher) -> bool:
+    """Whether it is only ever compiled into the kernel that calls it."""
+    return bool(kernel.targetoptions.get("forceinline"))
 
 
 def _compiled() -> int:

@@ -33,7 +33,7 @@ EXISTING = click.Path(path_type=Path)
 )
 @click.option("--model", metavar="NAME", help="A model's name, or the path of its directory.")
 @click.option("--models-dir", type=EXISTING, help="A directory of models, beside those that ship.")
-@click.option("--engine", default="auto", show_default=True, help="auto, ort-step or ort-window.")
+@click.option("--engine", default="auto", show_default=True, help="auto, fused, ort-step or ort-window.")
 @click.option(
     "--sampling",
     type=click.Choice(["every_message", "top_changed"]),

@@ -63,6 +63,28 @@ def open_graph(directory: Path, kind: GraphKind, manifest: Manifest, features: i
     such graph or another checksum, where onnxruntime refuses the graph, where it keeps weights in other
     files, or where inputs, outputs or metadata do not fit.
     """
+    model, source = read_graph(directory, kind, manifest)
+    summary = summarize_graph(model, source)
+    if summary.external_tensors:
+        raise ArtifactError(
+            f"{source}: tensor {summary.external_tensors[0]}: values in another file came, "
+            "only values inside the graph file are allowed"
+        )
+    try:
+        session = ort.InferenceSession(model, session_options(kind), providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's own errors share no base class but Exception
+        raise ArtifactError(f"{source}: onnxruntime {ort.__version__} refuses it: {error}") from error
+    check_arguments(source, "input", session.get_inputs(), graph_inputs(manifest, kind, features))
+    check_arguments(source, "output", session.get_outputs(), graph_outputs(manifest, kind))
+    check_metadata(source, session.get_modelmeta().custom_metadata_map, graph_metadata(manifest))
+    return OpenedGraph(session=session, kind=kind, nodes=summary.nodes)
+
+
+def read_graph(directory: Path, kind: GraphKind, manifest: Manifest) -> tuple[bytes, str]:
+    """The bytes of the `kind` graph, held against the manifest's checksum, and its path for messages.
+
+    Raises ArtifactError where the manifest names no such graph, it cannot be read, or was altered.
+    """
     graph = manifest.graphs.get(kind)
     if graph is None:
         raise ArtifactError(
@@ -78,20 +100,7 @@ def open_graph(directory: Path, kind: GraphKind, manifest: Manifest, features: i
         raise ArtifactError(
             f"{source}: graphs.{kind}.sha256: the file was altered after the artifact was loaded"
         )
-    summary = summarize_graph(model, source)
-    if summary.external_tensors:
-        raise ArtifactError(
-            f"{source}: tensor {summary.external_tensors[0]}: values in another file came, "
-            "only values inside the graph file are allowed"
-        )
-    try:
-        session = ort.InferenceSession(model, session_options(kind), providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's own errors share no base class but Exception
-        raise ArtifactError(f"{source}: onnxruntime {ort.__version__} refuses it: {error}") from error
-    check_arguments(source, "input", session.get_inputs(), graph_inputs(manifest, kind, features))
-    check_arguments(source, "output", session.get_outputs(), graph_outputs(manifest, kind))
-    check_metadata(source, session.get_modelmeta().custom_metadata_map, graph_metadata(manifest))
-    return OpenedGraph(session=session, kind=kind, nodes=summary.nodes)
+    return model, source
 
 
 def describe_graph(engine: str, opened: OpenedGraph, manifest: Manifest) -> Description:

@@ -11,19 +11,19 @@ import pytest
 from bench.frame_source import FrameSource, seeded_source
 from bench.stages import EncodeStage, EngineStage, OnFrameStage, available_engines, make_stages
 from inference.artifact import Artifact
-from inference.engines.selection import create_engine
+from inference.engines.selection import choose_engine, create_engine
 from lob.errors import InputError
 from lob.rows import RowPath
 from lob.sync import SymbolState
 from lob.venues import make_decoder
 
 SAMPLES = 30
-ENGINES = ("ort-step", "ort-window")
+ENGINES = ("fused", "ort-step", "ort-window")
 
 
 def rows_to_first_answer(engine: str, artifact: Artifact) -> int:
     manifest = artifact.manifest
-    return manifest.warmup_rows if engine == "ort-step" else manifest.window_length
+    return manifest.window_length if engine == "ort-window" else manifest.warmup_rows
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -60,10 +60,10 @@ def test_a_tick_is_a_prediction(
     assert durations_ns.min() > 0
     assert stage.pipeline.state is SymbolState.LIVE
     assert stage.pipeline.counters["predictions"] == SAMPLES
-    assert stage.pipeline.engine.name == "ort-step"
+    assert stage.pipeline.engine.name == choose_engine("auto", nano_artifact)
 
 
-@pytest.mark.parametrize("name", ["ort-step", "ort-window", "on_frame", "encode"])
+@pytest.mark.parametrize("name", [*ENGINES, "on_frame", "encode"])
 def test_a_capture_that_ends_starts_again_with_a_cold_model(
     nano_artifact: Artifact, name: str, make_short_source: Callable[[int], FrameSource]
 ) -> None:
@@ -104,4 +104,5 @@ def test_engines_without_a_graph_are_left_out(nano_artifact: Artifact) -> None:
     assert available_engines(nano_artifact) == list(ENGINES)
     step = nano_artifact.manifest.graphs["step"]
     manifest = msgspec.structs.replace(nano_artifact.manifest, graphs={"step": step})
-    assert available_engines(replace(nano_artifact, manifest=manifest, window_path=None)) == ["ort-step"]
+    without_window = replace(nano_artifact, manifest=manifest, window_path=None)
+    assert available_engines(without_window) == ["fused", "ort-step"]

@@ -112,6 +112,21 @@ def window_artifact(models_dir: Path) -> Artifact:
     return load_artifact(models_dir / "tiny-window")
 
 
+@pytest.fixture(scope="session")
+def s6_artifact(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    """Two S6 layers of width 16 with random weights in every path; not to be changed."""
+    torch.manual_seed(8)
+    config = MambaLOBConfig(block="s6", size="tiny", layers=2, width=16, state_size=8)
+    model = MambaLOB(config).eval()
+    with torch.no_grad():
+        for weight in (model.head.weight, model.linear.weight):
+            torch.nn.init.normal_(weight, std=0.3)
+    manifest = tiny_manifest(model, "tiny-s6")
+    paths = export_graphs(model, tmp_path_factory.mktemp("graphs"), WINDOW_LENGTH, graph_metadata(manifest))
+    graphs: dict[GraphKind, bytes] = {"step": paths.step.read_bytes()}
+    return write_artifact(tmp_path_factory.mktemp("models") / "tiny-s6", manifest, graphs, card="# tiny\n")
+
+
 @pytest.fixture
 def write_variant(exported: ExportedModel, tmp_path: Path) -> Callable[..., Path]:
     """A function that writes `tiny` into a directory of its own, to be spoilt, and answers the directory."""

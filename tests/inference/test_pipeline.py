@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from onnx import numpy_helper
 
 from inference.artifact import Artifact, write_artifact
-from inference.engines.selection import create_engine
+from inference.engines.selection import choose_engine, create_engine
 from inference.pipeline import Pipeline
 from inference.prediction import Prediction, encode_prediction
 from lob.captures import CapturedFrame, open_capture
@@ -632,7 +632,7 @@ class TestComposition:
         assert pipeline.rows.sampling == artifact.manifest.sampling
         assert pipeline.rows.window.length == artifact.manifest.window_length
         assert pipeline.rows.decoder.venue == "binance"
-        assert pipeline.engine.name == "ort-step"
+        assert pipeline.engine.name == choose_engine("auto", artifact)
         assert pipeline.state is SymbolState.CONNECTING
         changed = msgspec.structs.replace(exported.manifest, warmup_rows=1)
         eager = write_artifact(tmp_path / "tiny", changed, exported.graphs, card="")

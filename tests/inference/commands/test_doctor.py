@@ -41,7 +41,7 @@ class TestHealthy:
         assert 0 < found["clock"]["facts"]["smallest_step_ns"] <= 1000
         assert "CPUExecutionProvider" in found["onnxruntime"]["facts"]["providers"]
         assert found["kernel_cache"]["facts"]["folders"]
-        assert found["model tiny"]["facts"]["engine"] == "ort-step"
+        assert found["model tiny"]["facts"]["engine"] == "fused"
         assert found["model tiny-window"]["facts"]["engine"] == "ort-window"
         assert not any(check["problem"] or check["hint"] for check in found.values())
 
@@ -53,7 +53,7 @@ class TestHealthy:
     def test_for_people(self, models_dir: Path) -> None:
         result = CliRunner().invoke(main, ["doctor", "--models-dir", str(models_dir)])
         assert result.exit_code == 0
-        assert "ok model tiny: version 1, context stream, engine ort-step" in result.stdout
+        assert "ok model tiny: version 1, context stream, engine fused" in result.stdout
         assert result.stdout.endswith("all is well\n")
 
 

@@ -8,10 +8,13 @@ from typing import Any
 import msgspec
 import pytest
 from click.testing import CliRunner
+from numba.core import config
 
 from inference.artifact import write_artifact
 from inference.registry import MODELS_VARIABLE
 from mambalob import main
+
+AUTO = "ort-step" if config.DISABLE_JIT else "fused"
 
 
 @pytest.fixture
@@ -47,7 +50,7 @@ def test_says_what_a_caller_needs_to_choose(folder: Path) -> None:
     tiny = entries(folder)["tiny"]
     assert tiny["version"] == "1"
     assert (tiny["family"], tiny["block"], tiny["size"]) == ("mamba-lob", "ssd", "tiny")
-    assert (tiny["context"], tiny["engine"]) == ("stream", "ort-step")
+    assert (tiny["context"], tiny["engine"]) == ("stream", AUTO)
     assert (tiny["schema"], tiny["sampling"], tiny["horizons"]) == ("lob44", "top_changed", [10, 50, 100])
     assert tiny["nodes"].keys() == {"step", "window"}
     assert tiny["directory"] == str(folder / "tiny")
@@ -81,7 +84,7 @@ def test_for_people(folder: Path) -> None:
     assert result.exit_code == 0
     for part in (
         "tiny 1: mamba-lob ssd tiny",
-        "context stream (ort-step)",
+        f"context stream ({AUTO})",
         "held out: BTCUSD_PERP at 10 rows: log loss 0.650, direction AUC 0.900, macro F1 0.400",
     ):
         assert part in result.stdout

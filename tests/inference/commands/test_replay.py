@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from numba.core import config
 
 from inference.artifact import Artifact
 from inference.pipeline import Pipeline
@@ -181,15 +182,16 @@ def test_engines_agree_and_name_themselves(data_dir: Path, models_dir: Path) -> 
                 engine,
             )
         )
-        for engine in ("auto", "ort-step", "ort-window")
+        for engine in ("auto", "fused", "ort-step", "ort-window")
     }
     assert {line["engine"] for line in by_engine["auto"]} == {"ort-window"}
     assert {line["engine"] for line in by_engine["ort-step"]} == {"ort-step"}
     assert len(by_engine["ort-step"]) > len(by_engine["ort-window"]) > 0  # L rows to warm up against 5
     first = by_engine["ort-window"][0]
-    step = next(line for line in by_engine["ort-step"] if line["update_id"] == first["update_id"])
-    for came, wanted in zip(step["horizons"], first["horizons"], strict=True):
-        assert came["probabilities"] == pytest.approx(wanted["probabilities"], abs=1e-5)
+    for engine in ("fused", "ort-step"):
+        step = next(line for line in by_engine[engine] if line["update_id"] == first["update_id"])
+        for came, wanted in zip(step["horizons"], first["horizons"], strict=True):
+            assert came["probabilities"] == pytest.approx(wanted["probabilities"], abs=1e-5)
 
 
 def test_a_models_sampling_is_taken_and_may_not_be_changed(data_dir: Path, models_dir: Path) -> None:
@@ -216,7 +218,7 @@ def test_the_summary_as_json(data_dir: Path, models_dir: Path) -> None:
     assert summary["lines"] == len(lines(result)) == summary["counters"]["predictions"]
     assert summary["tick_origin"] == "given"
     assert summary["state"] == {"state": "live", "reason": ""}
-    assert summary["engine"]["engine"] == "ort-step"
+    assert summary["engine"]["engine"] == ("ort-step" if config.DISABLE_JIT else "fused")
     assert 0 < summary["on_frame_us"]["p50"] <= summary["on_frame_us"]["p99"]
 
 

@@ -1,0 +1,140 @@
+"""Engine `fused`: the whole step of a MambaLOB as one jitted call, its weights read from `step.onnx`.
+
+The ONNX file stays the only source of truth: at start the engine is held against `ort-step` on a probe
+sequence, and refuses to serve where they differ by more than the tolerance of its number format.
+"""
+
+import dataclasses
+
+import msgspec
+import numba
+import numpy as np
+import onnxruntime as ort
+
+from inference.artifact import Artifact
+from inference.engines.engine import Description, Logits, Row
+from inference.engines.ort_step import OrtStepEngine
+from inference.fused.loaded_model import LoadedModel, load_model
+from inference.fused.probe import (
+    PROBE_ROWS,
+    PROBE_ROWS_WITHOUT_JIT,
+    TOLERANCES,
+    largest_difference,
+    probe_rows,
+)
+from inference.fused.processor import byte_products, processor_name, wide_registers
+from lob.errors import ArtifactError, InputError
+
+
+class FusedEngine:
+    """A jitted step and one symbol's state; answers from row number `warmup_rows` of a stream on.
+
+    A push allocates nothing, and reads the row where it lies. Where `NUMBA_DISABLE_JIT` is set the same
+    kernels run as plain numpy, slowly, and the probe is short.
+    """
+
+    name = "fused"
+
+    def __init__(self, artifact: Artifact, *, precision: str = "float32") -> None:
+        """Pack the step graph's weights as `precision`, compile the step and probe it.
+
+        Raises ArtifactError where graph or processor do not suit the kernels, or the answers differ from
+        `ort-step` beyond the tolerance; InputError for an unknown precision.
+        """
+        model = load_model(artifact, precision)
+        sizes, manifest = model.weights.sizes, artifact.manifest
+        self._model = model
+        self._step = model.step
+        self._params = model.params
+        self._state = model.new_state()
+        self._scratch = model.new_scratch()
+        self._logits: Logits = self._scratch[: sizes.outputs].reshape(len(manifest.horizons), -1)  # (H, C)
+        self._warmup_rows = self._rows = 0
+        count = PROBE_ROWS_WITHOUT_JIT if numba.config.DISABLE_JIT else PROBE_ROWS
+        difference = self._probe(artifact, count)
+        self._warmup_rows = manifest.warmup_rows
+        self._description = _describe(artifact, model, count, difference)
+
+    def push(self, row: Row) -> Logits | None:
+        """Take one step with `row` (F,); answer logits (H, C), overwritten by the next push, or None.
+
+        Raises InputError where `row` is not a C-contiguous, writable float32 array (F,).
+        """
+        try:
+            taken = self._step(row, self._params, self._state, self._scratch)
+        except TypeError as error:
+            raise self._refusal(row) from error
+        if not taken:
+            raise self._refusal(row)
+        if self._rows < self._warmup_rows:
+            self._rows += 1
+            if self._rows < self._warmup_rows:
+                return None
+        return self._logits
+
+    def reset(self) -> None:
+        """State zero, as before the first row."""
+        self._state.fill(0.0)
+        self._rows = 0
+
+    def describe(self) -> Description:
+        """Model, engine, graph, precision, context, processor, and how the probe went."""
+        return self._description
+
+    def _probe(self, artifact: Artifact, count: int) -> float:
+        """The difference from `ort-step` over `count` rows; raises ArtifactError beyond the tolerance."""
+        precision = self._model.precision
+        reference = OrtStepEngine(
+            dataclasses.replace(artifact, manifest=msgspec.structs.replace(artifact.manifest, warmup_rows=1))
+        )
+
+        def push(row: Row) -> Logits:
+            logits = self.push(row)
+            assert logits is not None, "nothing is warmed while probing"
+            return logits
+
+        rows = probe_rows(self._model.weights, count)
+        difference = largest_difference(push, self.reset, reference, rows)
+        if not difference <= TOLERANCES[precision]:  # also where it is not a number
+            raise ArtifactError(
+                f"{self._model.weights.graph.source}: engine fused in {precision}: logits differ from "
+                f"ort-step by {difference:.2e} over {count} probe rows; "
+                f"at most {TOLERANCES[precision]:g} is allowed"
+            )
+        return difference
+
+    def _refusal(self, row: Row) -> InputError:
+        features = self._model.weights.sizes.features
+        return InputError(
+            f"row: {row.dtype} {row.shape} with strides {row.strides} came; "
+            f"allowed: C-contiguous, writable float32 ({features},)"
+        )
+
+
+def _describe(
+    artifact: Artifact, model: LoadedModel, probe_rows_taken: int, difference: float
+) -> Description:
+    manifest = artifact.manifest
+    return {
+        "model": manifest.name,
+        "version": manifest.version,
+        "engine": FusedEngine.name,
+        "graph": "step",
+        "precision": model.precision,
+        "context": "stream",
+        "trained_context": manifest.context,
+        "graph_nodes": len(model.weights.graph.nodes),
+        "parameters": manifest.architecture.parameters,
+        "threads": 1,
+        "processor": processor_name(),
+        "register_bits": 512 if wide_registers() else 256,
+        "byte_products": byte_products(),
+        "jit": "off" if numba.config.DISABLE_JIT else "on",
+        "packed_bytes": model.params.nbytes,
+        "probe_rows": probe_rows_taken,
+        "probe_difference": f"{difference:.2e}",
+        "tolerance": f"{TOLERANCES[model.precision]:g}",
+        "onnxruntime": ort.__version__,
+        "numba": numba.__version__,
+        "numpy": np.__version__,
+    }

@@ -1,0 +1,1 @@
+"""One jitted call for a whole step of a MambaLOB, its weights read from `step.onnx`."""

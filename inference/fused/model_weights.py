@@ -1,0 +1,243 @@
+"""A MambaLOB out of its step graph: sizes, and weights by the names the export gives them.
+
+The graph is the definition. Sizes are read off the shapes; the clip bounds, the features of the linear path
+and the norms' epsilon off the nodes that use them. What the kernels cannot do is refused with what they can.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from inference.fused.lanes import LANES
+from inference.fused.packing import Matrix, aligned_words, pack_matrix
+from inference.fused.sizes import RANK_ROWS, Block, ModelSizes, padded, parameter_words
+from inference.fused.weight_format import Float32, WeightFormat
+from inference.onnx_weights import OnnxWeights
+from lob.errors import ArtifactError
+
+LARGEST_STATE_SIZE = 256
+_NORMS = ("RMSNormalization", "SkipSimplifiedLayerNormalization")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelWeights:
+    """The sizes of a model and its weights, by the names they have in the graph."""
+
+    sizes: ModelSizes
+    graph: OnnxWeights
+
+    def layer(self, index: int, name: str) -> Matrix:
+        """A weight of a layer, `in_proj.weight` of its block say, as float64."""
+        return self.graph.tensor(f"layers.{index}.block.{name}").astype(np.float64)
+
+
+def model_weights(graph: OnnxWeights) -> ModelWeights:
+    """The model in `graph`; raises ArtifactError naming what is missing, misshapen, or not supported."""
+    blocks = {
+        "s6" if f"layers.{index}.block.x_proj.weight" in graph.tensors else "ssd"
+        for index in range(_layers(graph))
+    }
+    if len(blocks) != 1:
+        raise ArtifactError(
+            f"{graph.source}: {'both kinds of blocks' if blocks else 'no layer'} came; "
+            "layers of one kind, SSD or S6, are supported by engine fused"
+        )
+    block: Block = "ssd" if blocks == {"ssd"} else "s6"
+    first = "layers.0.block."
+    features, width = _matrix_shape(graph, "embedding.weight")
+    inner, _ = _matrix_shape(graph, first + "out_proj.weight")
+    conv = graph.tensor(first + "conv_weight")
+    if conv.ndim != 3 or conv.shape[1] != 1:
+        raise ArtifactError(
+            f"{graph.source}: {first}conv_weight: shape {list(conv.shape)} came, not (E, 1, K)"
+        )
+    steps = graph.tensor(first + "dt_bias").size
+    linear_first, linear_count = _linear_features(graph)
+    clip = graph.only_node("Clip")
+    sizes = ModelSizes(
+        block=block,
+        layers=_layers(graph),
+        features=features,
+        width=width,
+        inner=inner,
+        state=(conv.shape[0] - inner) // 2
+        if block == "ssd"
+        else _matrix_shape(graph, first + "A_log.exp.neg")[1],
+        heads=steps if block == "ssd" else 0,
+        rank=_matrix_shape(graph, first + "dt_proj.weight")[0] if block == "s6" else 0,
+        taps=conv.shape[2],
+        outputs=_matrix_shape(graph, "head.weight")[1],
+        linear_first=linear_first,
+        linear_count=linear_count,
+        clip_low=graph.number(clip.inputs[1]),
+        clip_high=graph.number(clip.inputs[2]),
+        epsilon=_epsilon(graph),
+    )
+    _check_supported(sizes, graph.source)
+    for name, shape in _shapes(sizes).items():
+        graph.tensor(name, shape)
+    return ModelWeights(sizes=sizes, graph=graph)
+
+
+def pack_weights(model: ModelWeights, weights: WeightFormat) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
+    """All weights in the order in which a kernel for `weights` reads them; starts on a page."""
+    sizes, graph = model.sizes, model.graph
+    E, N, H = padded(sizes.inner), padded(sizes.state), padded(sizes.heads)
+    words = aligned_words(parameter_words(sizes, weights))
+    at = 0
+
+    def put(values: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> None:
+        nonlocal at
+        words[at : at + values.size] = values.ravel()
+        at += values.size
+
+    def put_vector(values: Matrix, length: int) -> None:
+        put(_padded_to(values[None], 1, length).astype(np.float32))
+
+    def put_matrix(matrix: Matrix, inputs: int, kind: WeightFormat) -> None:
+        put(pack_matrix(kind, _padded_to(matrix, inputs, padded(matrix.shape[1]))))
+
+    def number(name: str) -> Matrix:
+        return graph.tensor(name).astype(np.float64)
+
+    plain = Float32()
+    features, width = padded(sizes.features), padded(sizes.width)
+    put_vector(number("normaliser.mean"), features)
+    put_vector(number("normaliser.inverse_scale"), features)
+    put_matrix(number("embedding.weight"), features, plain)
+    for index in range(sizes.layers):
+        norm = number(f"layers.{index}.norm_weight")[:, None]
+        into = model.layer(index, "in_proj.weight") * norm
+        taps = model.layer(index, "conv_weight")[:, 0].T  # (K, channels)
+        taps = np.vstack([taps, model.layer(index, "conv_bias")])
+        rates = model.layer(index, "A_log.exp.neg") * np.log2(np.e)  # the kernels decay by powers of two
+        if sizes.block == "ssd":
+            parts = [sizes.inner, sizes.state, sizes.state]
+            put_matrix(_spread(into, [sizes.inner, *parts, sizes.heads]), width, weights)
+            put(_spread(taps, parts).astype(np.float32))
+            put_vector(model.layer(index, "dt_bias"), H)
+            put_vector(rates, H)
+            put_vector(model.layer(index, "D.matmul"), E)
+            out = model.layer(index, "out_proj.weight") * model.layer(index, "norm_weight")[:, None]
+        else:
+            put_matrix(_spread(into, [sizes.inner, sizes.inner]), width, weights)
+            put(_spread(taps, [sizes.inner]).astype(np.float32))
+            selection = model.layer(index, "x_proj.weight")
+            put_matrix(_spread(selection, [sizes.rank, sizes.state, sizes.state]), E, weights)
+            rank_rows = -(-sizes.rank // RANK_ROWS) * RANK_ROWS
+            put_matrix(model.layer(index, "dt_proj.weight"), rank_rows, plain)
+            put_vector(model.layer(index, "dt_bias"), E)
+            lanes = _padded_to(rates, E, N).reshape(-1, LANES, N).transpose(0, 2, 1)  # (E / 16, N, 16)
+            put(np.ascontiguousarray(lanes, np.float32))
+            put_vector(model.layer(index, "D"), E)
+            out = model.layer(index, "out_proj.weight")
+        put_matrix(out, E, weights)
+    put_matrix(number("head.weight") * number("norm_weight")[:, None], width, plain)
+    put_matrix(number("linear.weight"), sizes.linear_count, plain)
+    put_vector(number("linear_bias"), padded(sizes.outputs))
+    assert at == words.size
+    return words
+
+
+def _padded_to(matrix: Matrix, rows: int, columns: int) -> Matrix:
+    wide = np.zeros((rows, columns))
+    wide[: matrix.shape[0], : matrix.shape[1]] = matrix
+    return wide
+
+
+def _spread(matrix: Matrix, parts: list[int]) -> Matrix:
+    """Columns cut into `parts`, each padded to whole vectors."""
+    cuts = np.split(matrix, np.cumsum(parts)[:-1], axis=1)
+    return np.concatenate([_padded_to(cut, len(matrix), padded(cut.shape[1])) for cut in cuts], axis=1)
+
+
+def _layers(graph: OnnxWeights) -> int:
+    index = 0
+    while f"layers.{index}.norm_weight" in graph.tensors:
+        index += 1
+    return index
+
+
+def _matrix_shape(graph: OnnxWeights, name: str) -> tuple[int, int]:
+    shape = graph.tensor(name).shape
+    if len(shape) != 2:
+        raise ArtifactError(
+            f"{graph.source}: initializer {name}: shape {list(shape)} came, a matrix is allowed"
+        )
+    return int(shape[0]), int(shape[1])
+
+
+def _linear_features(graph: OnnxWeights) -> tuple[int, int]:
+    """The first of the features that go straight to the logits, and how many: the one slice of the row."""
+    cut = graph.only_node("Slice")
+    starts, ends = (int(graph.number(name)) for name in cut.inputs[1:3])
+    if cut.inputs[0] != graph.only_node("Clip").outputs[0] or not 0 <= starts < ends:
+        raise ArtifactError(f"{graph.source}: Slice: not of the normalised row, which engine fused needs")
+    return starts, ends - starts
+
+
+def _epsilon(graph: OnnxWeights) -> float:
+    found = {node.floats.get("epsilon") for node in graph.nodes if node.operator in _NORMS}
+    epsilon = next(iter(found)) if len(found) == 1 else None
+    if epsilon is None:
+        raise ArtifactError(f"{graph.source}: epsilon of the norms: {found} came, one for all is supported")
+    return epsilon
+
+
+def _check_supported(sizes: ModelSizes, source: str) -> None:
+    if sizes.block == "ssd" and (sizes.heads < 1 or sizes.inner % sizes.heads or sizes.head_width % LANES):
+        width = sizes.inner / max(sizes.heads, 1)
+        raise ArtifactError(
+            f"{source}: head width {width:g} came; a multiple of {LANES} is supported by engine fused"
+        )
+    for name, came, least, most in (
+        ("features", sizes.features, LANES, 1 << 12),
+        ("state size", sizes.state, 1, LARGEST_STATE_SIZE),
+        ("width of the convolution", sizes.taps, 2, 16),
+        ("last feature of the linear path", sizes.linear_first + sizes.linear_count, 1, sizes.features),
+    ):
+        if not least <= came <= most:
+            raise ArtifactError(
+                f"{source}: {name} {came} came; {least} to {most} is supported by engine fused"
+            )
+
+
+def _shapes(sizes: ModelSizes) -> dict[str, tuple[int, ...]]:
+    """Every initializer that is packed, with the shape it must have."""
+    D, E, N, H, R = sizes.width, sizes.inner, sizes.state, sizes.heads, sizes.rank
+    outputs, features = sizes.outputs, sizes.features
+    shapes: dict[str, tuple[int, ...]] = {
+        "normaliser.mean": (features,),
+        "normaliser.inverse_scale": (features,),
+        "embedding.weight": (features, D),
+        "norm_weight": (D,),
+        "head.weight": (D, outputs),
+        "linear.weight": (sizes.linear_count, outputs),
+        "linear_bias": (outputs,),
+    }
+    ssd: dict[str, tuple[int, ...]] = {
+        "in_proj.weight": (D, 2 * E + 2 * N + H),
+        "conv_weight": (E + 2 * N, 1, sizes.taps),
+        "conv_bias": (E + 2 * N,),
+        "dt_bias": (H,),
+        "A_log.exp.neg": (H,),
+        "D.matmul": (E,),
+        "norm_weight": (E,),
+        "out_proj.weight": (E, D),
+    }
+    s6: dict[str, tuple[int, ...]] = {
+        "in_proj.weight": (D, 2 * E),
+        "conv_weight": (E, 1, sizes.taps),
+        "conv_bias": (E,),
+        "x_proj.weight": (E, R + 2 * N),
+        "dt_proj.weight": (R, E),
+        "dt_bias": (E,),
+        "A_log.exp.neg": (E, N),
+        "D": (E,),
+        "out_proj.weight": (E, D),
+    }
+    for index in range(sizes.layers):
+        shapes[f"layers.{index}.norm_weight"] = (D,)
+        for name, shape in (ssd if sizes.block == "ssd" else s6).items():
+            shapes[f"layers.{index}.block.{name}"] = shape
+    return shapes
