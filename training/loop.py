@@ -194,11 +194,13 @@ def train_seed(
     *,
     seed: int,
     directory: Path,
+    calibration: Sequence[LabelledStream] | None = None,
     resume: bool = False,
     watcher: Watcher | None = None,
 ) -> SeedRecord:
     """Train one seed on `streams`, stop by the validation parts of `validation`, write it all to `directory`.
 
+    The temperatures are fitted to the validation parts of `calibration`, by default those of `validation`.
     With `resume` it goes on from the last epoch saved there, if any. Raises InputError where the saved state
     is of another model.
     """
@@ -240,7 +242,7 @@ def train_seed(
         best_epoch=best_epoch(epochs).epoch,
         epochs=epochs,
         validation_log_loss=best_epoch(epochs).validation_log_loss,
-        temperatures=tuple(validation_temperatures(model, validation, config.warmup_rows)),
+        temperatures=tuple(validation_temperatures(model, calibration or validation, config.warmup_rows)),
         seconds=seconds_before + time.monotonic() - started,
         threads=torch.get_num_threads(),
         parameters=parameter_count(model),
