@@ -317,15 +317,3 @@ def test_a_port_in_use_an_unknown_model_and_a_bad_engine_are_clear_errors(models
         Service(configure(models_dir, tick_size="x"))
     with pytest.raises(InputError, match=r"host: 'no.such.host.invalid' came"):
         Service(configure(models_dir, host="no.such.host.invalid"))
-
-
-def test_the_warm_up_leaves_no_trace_in_the_pipeline(models_dir) -> None:
-    service = Service(configure(models_dir))
-    try:
-        pipeline = service.pipeline
-        assert set(pipeline.counters.values()) == {0}
-        assert pipeline.rows.window.count == 0
-        assert not pipeline.rows.window.storage.any()
-        assert pipeline.state.value == "connecting"
-    finally:
-        service.close()

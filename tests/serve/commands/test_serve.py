@@ -1,4 +1,4 @@
-"""The product's own commands in their own processes: exchange, serve, replay, and a client of the service."""
+"""`mambalob serve` in its own process, beside the exchange, replay and clients of the service."""
 
 import asyncio
 import json

@@ -1,0 +1,36 @@
+import io
+
+from rich.console import Console
+
+from inference.prediction import HorizonPrediction, Prediction
+from serve.accuracy import MaturedAccuracy
+from serve.demo import DemoState
+from serve.demo_view import live_view, plain_line
+from serve.responses import BookView, Level
+
+
+def shown(state: DemoState) -> str:
+    console = Console(width=120, file=io.StringIO())
+    console.print(live_view(state, "tiny"))
+    return console.file.getvalue()
+
+
+def test_the_view_shows_the_book_the_predictions_and_that_it_is_a_simulation() -> None:
+    state = DemoState(MaturedAccuracy((1, 2, 3), (0.0, 0.0, 0.0)))
+    before = shown(state)
+    assert "SIMULATED MARKET" in before
+    assert plain_line(state, 1.0) == "  1.0 s  connecting  0 predictions"
+    state.state = "live"
+    for number in range(6):
+        horizons = [HorizonPrediction(k, 1, 0.75, [0.05, 0.2, 0.75]) for k in (1, 2, 3)]
+        state.latest = Prediction("BTCUSDT", "m", "e", 1, 1, 1, 2, 10.0, 100.0 + number, horizons)
+        state.predictions += 1
+        state.accuracy.on_prediction(state.latest)
+    state.book = BookView("BTCUSDT", 1, 1, [Level(104.9, 1.5), Level(104.8, 2)], [Level(105.1, 0.25)])
+    after = shown(state)
+    for words in ("SIMULATED MARKET", "104.90", "105.10", "0.250", "live", "model tiny", "6 predictions"):
+        assert words in after, words
+    for words in (" up ", "0.75", "1.000"):
+        assert after.count(words) == 3 * (1 + (words == "1.000")), words  # right so far, and the commonest
+    assert len(before.splitlines()) == len(after.splitlines())  # the view does not jump
+    assert plain_line(state, 3.0).startswith("  3.0 s  live  6 predictions  mid 105.00  1: up 0.75")
