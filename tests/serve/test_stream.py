@@ -225,7 +225,7 @@ async def test_a_reader_that_stops_holds_up_nobody_and_is_cut_off(running_app) -
             assert stuck.sending_since_s is not None
             assert stuck.mailbox.missed > 0
             assert fast_session.mailbox.missed == 0
-            assert sorted(delays_s)[int(0.99 * len(delays_s))] < 0.05
+            assert sorted(delays_s)[int(0.99 * len(delays_s))] < limits.send_timeout_s / 4
             async with asyncio.timeout(2):
                 while len(app.streams.sessions) > 1:
                     await asyncio.sleep(0.01)
