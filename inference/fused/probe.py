@@ -18,7 +18,7 @@ Rows = npt.NDArray[np.float32]
 TOLERANCES: dict[str, float] = {"float32": 1e-5, "bfloat16": 3e-2, "int16": 1e-3, "int8": 0.25}
 
 PROBE_ROWS = 256
-PROBE_ROWS_WITHOUT_JIT = 8
+PROBE_ROWS_WITHOUT_JIT = 32
 _SEED = 44
 _MEMORY = 0.9  # how much of its past a feature keeps from row to row
 _SPREAD = 1.5  # standard deviation of a feature, in scales of the normaliser
