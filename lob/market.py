@@ -5,18 +5,41 @@ future is partly predictable by construction (see `lob.market_flow`), so a score
 about real markets.
 """
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from decimal import Decimal
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import islice
+from typing import NamedTuple
 
 import numpy as np
 
 from lob.captures.frames import CapturedFrame, InstrumentHint
 from lob.errors import InputError
 from lob.instrument import Instrument
-from lob.market_flow import ASK, BID, EVENTS, HIDDEN_SLOTS, TOUCH_SLOTS, Flow, State, advance, open_book
-from lob.market_publication import Batch, Published, run, top_levels
+from lob.market_flow import (
+    ASK,
+    BID,
+    EVENTS,
+    HIDDEN_SLOTS,
+    TOUCH_SLOTS,
+    TRADE_COLUMNS,
+    TRADES,
+    Flow,
+    Integers,
+    State,
+    advance,
+    open_book,
+)
+from lob.market_print import BookPrinter, GridText, TradePrinter
+from lob.market_publication import (
+    ASKS_END,
+    MESSAGE_COLUMNS,
+    SENT_US,
+    TRADE_FEED,
+    Batch,
+    Feeds,
+    run,
+    top_levels,
+)
 
 INTERVAL_MS = {1: 10, 50: 20, 200: 100, 500: 100, 1000: 200}
 """How often Bybit sends each depth (v5 documentation, "Websocket Stream, Public, Orderbook")."""
@@ -24,14 +47,8 @@ INTERVAL_MS = {1: 10, 50: 20, 200: 100, 500: 100, 1000: 200}
 BURN_IN_US = 10_000_000
 """What passes before the first message, so that the market does not start from its artificial first book."""
 
-FIRST_UPDATE_ID = 1_000_000
-FIRST_SEQUENCE = 10_000_000_000
 BATCH_MESSAGES = 64
-KEPT_PRICES = 50_000
-"""Printed prices remembered before they are forgotten: a bound on memory."""
-
-Levels = Iterable[tuple[int, int]]
-"""Ticks and lots, best first."""
+BATCH_TRADES = 4_096
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,97 +99,126 @@ class MarketConfiguration:
         return f"simulated market, seed {self.seed}"
 
 
+class MarketMessage(NamedTuple):
+    """One message of a market; times in us since its start: of the last event in it, and of its sending."""
+
+    topic: str
+    event_us: int
+    sent_us: int
+    frame: bytes
+
+
 class SimulatedMarket:
     """A market that can be played from its start any number of times, the same each time for the same seed.
 
-    The first frame is a snapshot, then come deltas (at depth 1 snapshots alone, as Bybit does), `u` one
-    higher each time, with `depth` levels a side at most after every one: a level that comes among the first
-    `depth` because another left is sent as an insert, one that is pushed out of them as a delete.
+    It publishes one book at each of `depths` (None given: at the configuration's), each with its own numbers
+    `u` and at its own interval, and its trades where `trades` says so. The first frame of a depth is a
+    snapshot, then come deltas, `u` one higher each time, with `depth` levels a side at most after every one:
+    a level that comes among the first `depth` because another left is sent as an insert, one that is pushed
+    out of them as a delete. At depth 1 all are snapshots, as Bybit does, one without a change after 3 s
+    under the same `u` among them.
+    Which market it is depends on symbol, seed and depths, not on whether its trades are published.
+    Raises InputError where a depth is none of Bybit's or comes twice.
     """
 
-    def __init__(self, configuration: MarketConfiguration | None = None) -> None:
+    def __init__(
+        self,
+        configuration: MarketConfiguration | None = None,
+        *,
+        depths: Sequence[int] | None = None,
+        trades: bool = False,
+    ) -> None:
         self.configuration = configuration if configuration is not None else MarketConfiguration()
+        self.depths = (self.configuration.depth,) if depths is None else tuple(depths)
+        self.trades = trades
+        for depth in self.depths:
+            replace(self.configuration, depth=depth)
+        if len(set(self.depths)) != len(self.depths) or not self.depths:
+            raise InputError(f"depths: {self.depths} came; allowed: one or more, each once")
+
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """The topics it publishes, as the exchange spells them."""
+        symbol = self.configuration.symbol
+        books = tuple(f"orderbook.{depth}.{symbol}" for depth in self.depths)
+        return (*books, f"publicTrade.{symbol}") if self.trades else books
 
     def generate(self, count: int | None = None) -> Iterator[tuple[int, bytes]]:
         """The first `count` frames (None: without end), each with its matching-engine time in ms (`cts`)."""
         start_ms = self.configuration.start_ms
-        for event_us, _, frame in islice(self._messages(), count):
-            yield start_ms + event_us // 1000, frame
+        for message in islice(self.messages(), count):
+            yield start_ms + message.event_us // 1000, message.frame
 
     def frames(self, count: int | None = None) -> Iterator[CapturedFrame]:
         """The same frames, received the instant that the gateway sent them."""
         start_ns = self.configuration.start_ms * 1_000_000
-        for _, sent_us, frame in islice(self._messages(), count):
-            yield CapturedFrame(start_ns + sent_us * 1000, frame)
+        for message in islice(self.messages(), count):
+            yield CapturedFrame(start_ns + message.sent_us * 1000, message.frame)
 
-    def _messages(self) -> Iterator[tuple[int, int, bytes]]:
-        """Time of the last event and of sending, in us since the start, and the frame."""
-        depth = self.configuration.depth
-        printer = _Printer(self.configuration)
-        market = _Run(self.configuration)
-        yield 0, 0, printer.frame("snapshot", 0, 0, market.events, market.top(BID), market.top(ASK))
-        batch = _batch(1 if depth == 1 else BATCH_MESSAGES, depth)
+    def messages(self) -> Iterator[MarketMessage]:
+        """The same frames with their topics, in the order of their sending, without end."""
+        configuration = self.configuration
+        grid = GridText(configuration.tick_size, configuration.lot_size)
+        books = [
+            BookPrinter(configuration.symbol, depth, configuration.start_ms, grid) for depth in self.depths
+        ]
+        trades = TradePrinter(configuration.symbol, configuration.start_ms, grid)
+        market = _Run(configuration, self.depths, trades=self.trades)
+        for feed, book in enumerate(books):
+            first = book.frame("snapshot", 0, 0, market.events, *market.top(feed))
+            yield MarketMessage(book.topic, 0, 0, first)
         while True:
-            market.fill(batch)
-            end = batch.messages[-1, 1]
-            changes = list(zip(batch.ticks[:end].tolist(), batch.lots[:end].tolist(), strict=True))
-            begin = 0
-            for bids_end, asks_end, event_us, sent_us, events in batch.messages.tolist():
-                if depth == 1:
-                    levels = (market.top(BID), market.top(ASK))
-                    frame = printer.frame("snapshot", event_us, sent_us, events, *levels)
+            rows, changes, traded = market.next_batch()
+            for feed, begin, bids_end, asks_end, event_us, sent_us, events, repeats in rows:
+                if feed == TRADE_FEED:
+                    frame = trades.frame(sent_us, traded[begin:asks_end])
+                    yield MarketMessage(trades.topic, event_us, sent_us, frame)
+                    continue
+                book = books[feed]
+                kind = "snapshot" if self.depths[feed] == 1 else "delta"
+                levels = (changes[begin:bids_end], changes[bids_end:asks_end])
+                if repeats:
+                    frame = book.repeated(kind, sent_us, *levels)
                 else:
-                    levels = (changes[begin:bids_end], changes[bids_end:asks_end])
-                    frame = printer.frame("delta", event_us, sent_us, events, *levels)
-                begin = asks_end
-                yield event_us, sent_us, frame
+                    frame = book.frame(kind, event_us, sent_us, events, *levels)
+                yield MarketMessage(book.topic, event_us, sent_us, frame)
 
 
-class _Printer:
-    """Prints messages in Bybit's words, numbering them."""
+def shared_markets(
+    configurations: Sequence[MarketConfiguration], *, trades: bool = False
+) -> tuple[SimulatedMarket, ...]:
+    """One market a symbol, which publishes at all the depths that the configurations of this symbol name.
 
-    def __init__(self, configuration: MarketConfiguration) -> None:
-        self._symbol = configuration.symbol
-        self._topic = f"orderbook.{configuration.depth}.{configuration.symbol}"
-        self._start_ms = configuration.start_ms
-        self._tick = Decimal(configuration.tick_size)
-        self._lot = Decimal(configuration.lot_size)
-        self._prices: dict[int, str] = {}
-        self._update_id = FIRST_UPDATE_ID
-
-    def frame(self, kind: str, event_us: int, sent_us: int, events: int, bids: Levels, asks: Levels) -> bytes:
-        """The next message; times in us since the start."""
-        self._update_id += 1
-        return (
-            f'{{"topic":"{self._topic}","type":"{kind}","ts":{self._start_ms + sent_us // 1000},'
-            f'"data":{{"s":"{self._symbol}","b":[{self._levels(bids)}],"a":[{self._levels(asks)}],'
-            f'"u":{self._update_id},"seq":{FIRST_SEQUENCE + events}}},'
-            f'"cts":{self._start_ms + event_us // 1000}}}'
-        ).encode()
-
-    def _levels(self, levels: Levels) -> str:
-        return ",".join([f'["{self._price(ticks)}","{self._size(lots)}"]' for ticks, lots in levels])
-
-    def _price(self, ticks: int) -> str:
-        text = self._prices.get(ticks)
-        if text is None:
-            if len(self._prices) >= KEPT_PRICES:
-                self._prices.clear()
-            text = self._prices[ticks] = f"{ticks * self._tick:f}"
-        return text
-
-    def _size(self, lots: int) -> str:
-        return f"{lots * self._lot:f}" if lots else "0"
+    Raises InputError where a symbol and depth come twice, where two configurations of a symbol differ in
+    more than the depth, and where there are none.
+    """
+    first: dict[str, MarketConfiguration] = {}
+    depths: dict[str, list[int]] = {}
+    for configuration in configurations:
+        symbol, depth = configuration.symbol, configuration.depth
+        if depth in depths.setdefault(symbol, []):
+            raise InputError(f"symbol, depth: orderbook.{depth}.{symbol} came twice; allowed: once")
+        known = first.setdefault(symbol, configuration)
+        if replace(known, depth=depth) != configuration:
+            raise InputError(f"{symbol}: two markets came; allowed: one market a symbol, at several depths")
+        depths[symbol].append(depth)
+    if not first:
+        raise InputError("symbol: none came; allowed: one or more")
+    return tuple(
+        SimulatedMarket(configuration, depths=depths[symbol], trades=trades)
+        for symbol, configuration in first.items()
+    )
 
 
 class _Run:
     """One run of the market: its arrays, behind calls."""
 
-    def __init__(self, configuration: MarketConfiguration) -> None:
-        depth = configuration.depth
-        reach = max(100, 4 * depth)
+    def __init__(self, configuration: MarketConfiguration, depths: Sequence[int], *, trades: bool) -> None:
+        count, widest = len(depths), max(depths)
+        reach = max(100, 4 * widest)
+        intervals_us = np.array([INTERVAL_MS[depth] * 1000 for depth in depths], np.int64)
         self._rng = np.random.default_rng([configuration.seed, *configuration.symbol.encode()])
-        self._interval_us = INTERVAL_MS[depth] * 1000
+        self._step_us = int(np.gcd.reduce(intervals_us))
         self._elapsed_us = -BURN_IN_US
         self._state = State(
             flow=configuration.flow,
@@ -181,37 +227,56 @@ class _Run:
             lots=np.zeros(1 << (4 * reach).bit_length(), np.int64),
             touch=np.zeros(TOUCH_SLOTS, np.int64),
             hidden=np.zeros(HIDDEN_SLOTS, np.float64),
+            trades=np.zeros((BATCH_TRADES if trades else 0, TRADE_COLUMNS), np.int64),
         )
-        self._published = Published(
-            np.zeros((2, depth), np.int64), np.zeros((2, depth), np.int64), np.zeros(2, np.int64)
+        self._feeds = Feeds(
+            depths=np.array(depths, np.int64),
+            intervals_us=intervals_us,
+            ticks=np.zeros((count, 2, widest), np.int64),
+            lots=np.zeros((count, 2, widest), np.int64),
+            counts=np.zeros((count, 2), np.int64),
+            sent_us=np.zeros(count, np.int64),
+        )
+        changes = max(BATCH_MESSAGES * 4 * min(depths), 4 * 4 * sum(depths))
+        self._batch = Batch(
+            np.zeros(changes, np.int64),
+            np.zeros(changes, np.int64),
+            np.zeros((BATCH_MESSAGES, MESSAGE_COLUMNS), np.int64),
         )
         open_book(self._rng, self._state)
         while self._elapsed_us < 0:
-            advance(self._rng, self._state, self._elapsed_us, self._interval_us)
-            self._elapsed_us += self._interval_us
-        for side in (BID, ASK):
-            ticks, lots = self._published.ticks[side], self._published.lots[side]
-            self._published.counts[side] = top_levels(self._state, side, ticks, lots)
+            advance(self._rng, self._state, self._elapsed_us, self._step_us)
+            self._elapsed_us += self._step_us
+        for feed, depth in enumerate(depths):
+            for side in (BID, ASK):
+                ticks, lots = self._feeds.ticks[feed, side, :depth], self._feeds.lots[feed, side, :depth]
+                self._feeds.counts[feed, side] = top_levels(self._state, side, ticks, lots)
 
     @property
     def events(self) -> int:
         """How many orders, cancels and trades there have been."""
         return int(self._state.touch[EVENTS])
 
-    def top(self, side: int) -> list[tuple[int, int]]:
-        """The levels that the last message left, best first."""
-        count = self._published.counts[side]
-        ticks, lots = self._published.ticks[side, :count], self._published.lots[side, :count]
-        return list(zip(ticks.tolist(), lots.tolist(), strict=True))
+    def top(self, feed: int) -> list[list[tuple[int, int]]]:
+        """Bids and asks that the feed's last message left, best first."""
+        sides = []
+        for side in (BID, ASK):
+            count = self._feeds.counts[feed, side]
+            sides.append(_pairs(self._feeds.ticks[feed, side, :count], self._feeds.lots[feed, side, :count]))
+        return sides
 
-    def fill(self, batch: Batch) -> None:
-        """Simulate until `batch` is full."""
-        self._elapsed_us = run(
-            self._rng, self._state, self._published, batch, self._elapsed_us, self._interval_us
+    def next_batch(self) -> tuple[list[list[int]], list[tuple[int, int]], list[list[int]]]:
+        """Simulate on: the messages in the order of sending, the changes and the trades they refer to."""
+        count, self._elapsed_us = run(
+            self._rng, self._state, self._feeds, self._batch, self._elapsed_us, self._step_us
         )
+        messages = self._batch.messages[:count]
+        messages = messages[np.argsort(messages[:, SENT_US], kind="stable")]
+        end = int(messages[:, ASKS_END].max(initial=0))
+        trades = int(self._state.touch[TRADES])
+        changes = _pairs(self._batch.ticks[:end], self._batch.lots[:end])
+        return messages.tolist(), changes, self._state.trades[:trades].tolist()
 
 
-def _batch(messages: int, depth: int) -> Batch:
-    """An empty batch with room for the most changes that so many messages can hold."""
-    changes = messages * 4 * depth
-    return Batch(np.zeros(changes, np.int64), np.zeros(changes, np.int64), np.zeros((messages, 5), np.int64))
+def _pairs(ticks: Integers, lots: Integers) -> list[tuple[int, int]]:
+    return list(zip(ticks.tolist(), lots.tolist(), strict=True))

@@ -13,7 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
+
+from lob.kernel import kernel
 
 Integers = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -21,8 +22,12 @@ Floats = npt.NDArray[np.float64]
 BID, ASK = 0, 1
 
 # Slots of `State.touch`; the best bid and ask stand at BID and ASK.
-EVENTS, LAST_EVENT_US, METAORDER_SIDE, METAORDER_LOTS = 2, 3, 4, 5
-TOUCH_SLOTS = 6
+EVENTS, LAST_EVENT_US, METAORDER_SIDE, METAORDER_LOTS, TRADES = 2, 3, 4, 5, 6
+TOUCH_SLOTS = 7
+
+# Columns of `State.trades`.
+TRADE_US, TRADE_SIDE, TRADE_TICK, TRADE_LOTS, TRADE_EVENT = range(5)
+TRADE_COLUMNS = 5
 
 # Slots of `State.hidden`.
 SLOW, FAST, METAORDER_ENDS_S = 0, 1, 2
@@ -75,33 +80,35 @@ class State(NamedTuple):
     """(TOUCH_SLOTS,) best bid and ask in ticks, counters, the current metaorder."""
     hidden: Floats
     """(HIDDEN_SLOTS,) what drives the flow and is never published."""
+    trades: Integers
+    """(N, TRADE_COLUMNS) the trades since the slot TRADES was last set to 0; beyond N they go unrecorded."""
 
 
-@njit(cache=True)
+@kernel
 def _normal(rng: np.random.Generator) -> float:
     """One standard normal number (Box and Muller)."""
     return math.sqrt(-2.0 * math.log(1.0 - rng.random())) * math.cos(2.0 * math.pi * rng.random())
 
 
-@njit(cache=True)
+@kernel
 def _size(rng: np.random.Generator, median: float, spread: float) -> int:
     """A log-normal number of lots, at least 1."""
     return 1 + int(median * math.exp(spread * _normal(rng)))
 
 
-@njit(cache=True)
+@kernel
 def _distance(rng: np.random.Generator, exponent: float) -> int:
     """A power-law distance of 1 tick or more."""
     return int(min((1.0 - rng.random()) ** (-1.0 / exponent), 1e12))
 
 
-@njit(cache=True)
+@kernel
 def _full_lots(flow: Flow, distance: int) -> float:
     """What a level `distance` ticks behind the touch holds when cancels reach their full rate."""
     return flow.deep_lots + (flow.touch_lots - flow.deep_lots) / (1.0 + 0.5 * distance)
 
 
-@njit(cache=True)
+@kernel
 def _reveal(rng: np.random.Generator, state: State, tick: int, distance: int) -> None:
     """Give a level that comes into reach the size it may have had all along; one in five is empty."""
     share = rng.random() - 0.2
@@ -109,7 +116,7 @@ def _reveal(rng: np.random.Generator, state: State, tick: int, distance: int) ->
     state.lots[tick & (state.lots.size - 1)] = lots
 
 
-@njit(cache=True)
+@kernel
 def open_book(rng: np.random.Generator, state: State) -> None:
     """Fill an empty book around the first bid, the spread one tick."""
     mask = state.lots.size - 1
@@ -122,7 +129,7 @@ def open_book(rng: np.random.Generator, state: State) -> None:
     state.lots[state.touch[ASK] & mask] += 1
 
 
-@njit(cache=True)
+@kernel
 def _move_touch(rng: np.random.Generator, state: State, side: int, tick: int) -> None:
     """Make `tick` the side's best price; levels that leave its reach are forgotten, new ones revealed."""
     mask = state.lots.size - 1
@@ -138,7 +145,7 @@ def _move_touch(rng: np.random.Generator, state: State, side: int, tick: int) ->
     state.touch[side] = tick
 
 
-@njit(cache=True)
+@kernel
 def _retreat(rng: np.random.Generator, state: State, side: int) -> None:
     """The best level is empty: the next one behind it that is not becomes the touch."""
     mask = state.lots.size - 1
@@ -152,7 +159,7 @@ def _retreat(rng: np.random.Generator, state: State, side: int) -> None:
     _move_touch(rng, state, side, tick)
 
 
-@njit(cache=True)
+@kernel
 def _limit_order(rng: np.random.Generator, state: State, side: int) -> None:
     """Add an order some ticks from the other side's touch; inside the spread it becomes the touch."""
     away = -1 if side == BID else 1
@@ -166,7 +173,7 @@ def _limit_order(rng: np.random.Generator, state: State, side: int) -> None:
     state.lots[tick & (state.lots.size - 1)] += size
 
 
-@njit(cache=True)
+@kernel
 def _cancel(rng: np.random.Generator, state: State, side: int) -> None:
     """Take an order away at the touch or behind it, the likelier the fuller its level is."""
     flow = state.flow
@@ -184,7 +191,18 @@ def _cancel(rng: np.random.Generator, state: State, side: int) -> None:
         _retreat(rng, state, side)
 
 
-@njit(cache=True)
+@kernel
+def _record_trade(state: State, side: int, tick: int, lots: int) -> None:
+    """Remember what a market order of `side` took from one level."""
+    recorded = state.touch[TRADES]
+    if recorded < state.trades.shape[0]:
+        trade = state.trades[recorded]
+        trade[TRADE_US], trade[TRADE_EVENT] = state.touch[LAST_EVENT_US], state.touch[EVENTS]
+        trade[TRADE_SIDE], trade[TRADE_TICK], trade[TRADE_LOTS] = side, tick, lots
+        state.touch[TRADES] = recorded + 1
+
+
+@kernel
 def _market_order(rng: np.random.Generator, state: State, side: int, size: int) -> None:
     """A buy (BID) eats the asks from the best on, a sell the bids."""
     mask = state.lots.size - 1
@@ -192,13 +210,14 @@ def _market_order(rng: np.random.Generator, state: State, side: int, size: int) 
     while size > 0:
         slot = state.touch[other] & mask
         eaten = min(size, state.lots[slot])
+        _record_trade(state, side, state.touch[other], eaten)
         state.lots[slot] -= eaten
         size -= eaten
         if state.lots[slot] == 0:
             _retreat(rng, state, other)
 
 
-@njit(cache=True)
+@kernel
 def _pressure(rng: np.random.Generator, state: State, seconds: float) -> float:
     """Let the hidden processes run for an interval; positive pressure makes the price rise."""
     flow, hidden = state.flow, state.hidden
@@ -210,7 +229,7 @@ def _pressure(rng: np.random.Generator, state: State, seconds: float) -> float:
     return float(flow.slow_weight * hidden[SLOW] + flow.fast_weight * hidden[FAST] + anchor)
 
 
-@njit(cache=True)
+@kernel
 def _metaorder_rate(rng: np.random.Generator, state: State, now_s: float, seconds: float) -> float:
     """The rate of the running metaorder's clips, 0 where none runs; now and then a new one starts."""
     flow, hidden, touch = state.flow, state.hidden, state.touch
@@ -223,7 +242,7 @@ def _metaorder_rate(rng: np.random.Generator, state: State, now_s: float, second
     return flow.metaorder_rate
 
 
-@njit(cache=True)
+@kernel
 def advance(rng: np.random.Generator, state: State, from_us: int, interval_us: int) -> None:
     """Let one interval pass, its rates fixed by the pressure at its start."""
     flow, touch = state.flow, state.touch

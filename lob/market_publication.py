@@ -1,14 +1,31 @@
-"""What the simulated market publishes: its first levels, as the changes since the message before."""
+"""What the simulated market publishes: its first levels, as the changes since the message before.
+
+One market has several feeds, one a depth, each at its own interval, and its trades.
+"""
 
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
-from lob.market_flow import BID, EVENTS, LAST_EVENT_US, Integers, State, advance
+from lob.kernel import allocating_kernel, kernel
+from lob.market_flow import ASK, BID, EVENTS, LAST_EVENT_US, TRADES, Integers, State, advance
 
 MAXIMUM_DELAY_US = 4_000
-"""The gateway sends a message up to this long after its interval ends."""
+"""The gateway sends a message of the book up to this long after its interval ends."""
+
+TRADE_DELAY_US = 500
+"""The gateway sends an interval's trades this long after its end."""
+
+REPEAT_US = 3_000_000
+"""A one-level feed without a change sends its last message again after this long (Bybit v5, "Orderbook")."""
+
+# Columns of `Batch.messages`. A message's changes are BEGIN to BIDS_END to ASKS_END; of trades, their rows
+# are BEGIN to ASKS_END. REPEATS is 1 for a message that says again what the one before it said.
+FEED, BEGIN, BIDS_END, ASKS_END, EVENT_US, SENT_US, EVENT_COUNT, REPEATS = range(8)
+MESSAGE_COLUMNS = 8
+
+TRADE_FEED = -1
+"""In the column FEED: the message holds trades."""
 
 
 class Published(NamedTuple):
@@ -19,15 +36,26 @@ class Published(NamedTuple):
     counts: Integers  # (2,)
 
 
+class Feeds(NamedTuple):
+    """D feeds of one market: `depths` levels a side every `intervals_us`, W the largest depth."""
+
+    depths: Integers  # (D,)
+    intervals_us: Integers  # (D,)
+    ticks: Integers  # (D, 2, W)
+    lots: Integers  # (D, 2, W)
+    counts: Integers  # (D, 2)
+    sent_us: Integers  # (D,) the end of the interval that the last message told of
+
+
 class Batch(NamedTuple):
-    """M messages as arrays, of at most 4 * depth changes each; a size of 0 lots deletes the level."""
+    """Messages as arrays; a change to 0 lots deletes the level."""
 
     ticks: Integers  # (changes,)
     lots: Integers  # (changes,)
-    messages: Integers  # (M, 5): end of its bids, end of its asks, last event us, sending us, events so far
+    messages: Integers  # (M, MESSAGE_COLUMNS)
 
 
-@njit(cache=True)
+@kernel
 def top_levels(state: State, side: int, ticks: Integers, lots: Integers) -> int:
     """Write the side's first levels, best first, to `ticks` and `lots` (depth,); answers how many."""
     mask = state.lots.size - 1
@@ -45,7 +73,7 @@ def top_levels(state: State, side: int, ticks: Integers, lots: Integers) -> int:
     return count
 
 
-@njit(cache=True)
+@allocating_kernel
 def publish_side(state: State, side: int, published: Published, batch: Batch, end: int) -> int:
     """Write the changes from the published levels to the present ones, best first, into `batch`.
 
@@ -76,32 +104,70 @@ def publish_side(state: State, side: int, published: Published, batch: Batch, en
     return end
 
 
-@njit(cache=True)
-def run(
-    rng: np.random.Generator,
-    state: State,
-    published: Published,
-    batch: Batch,
-    elapsed_us: int,
-    interval_us: int,
-) -> int:
-    """Simulate from `elapsed_us` since the market's start until `batch` is full; answers the time reached.
+@kernel
+def _whole_side(published: Published, side: int, batch: Batch, end: int) -> int:
+    """Write the published levels themselves into `batch` from `end` on; answers where they end."""
+    for level in range(published.counts[side]):
+        batch.ticks[end] = published.ticks[side, level]
+        batch.lots[end] = published.lots[side, level]
+        end += 1
+    return end
 
-    An interval that changes no published level sends nothing.
+
+@allocating_kernel
+def run(
+    rng: np.random.Generator, state: State, feeds: Feeds, batch: Batch, elapsed_us: int, step_us: int
+) -> tuple[int, int]:
+    """Simulate steps from `elapsed_us` since the market's start until `batch` has no room for one more.
+
+    Answers the number of messages and the time reached. The messages of one step are in the order of the
+    feeds, trades last; their times of sending are not in order. `step_us` divides every feed's interval. An
+    interval that changes no published level sends nothing, but a one-level feed that has been silent for
+    REPEAT_US, which sends whole levels and not changes. Trades are recorded, from row 0 of `state.trades` on,
+    where that has rows.
     """
-    end = 0
-    sent = 0
-    while sent < batch.messages.shape[0]:
-        advance(rng, state, elapsed_us, interval_us)
-        elapsed_us += interval_us
-        message = batch.messages[sent]
-        delay_us = int(rng.random() * MAXIMUM_DELAY_US)
-        bids_end = publish_side(state, 0, published, batch, end)
-        asks_end = publish_side(state, 1, published, batch, bids_end)
-        if asks_end > end:
-            message[0], message[1] = bids_end, asks_end
-            message[2], message[3] = state.touch[LAST_EVENT_US], elapsed_us + delay_us
-            message[4] = state.touch[EVENTS]
-            end = asks_end
+    state.touch[TRADES] = 0
+    trades_told = end = sent = 0
+    most_changes = 0
+    for feed in range(feeds.depths.size):
+        most_changes += 4 * feeds.depths[feed]
+    while sent + feeds.depths.size + 1 <= batch.messages.shape[0] and end + most_changes <= batch.ticks.size:
+        advance(rng, state, elapsed_us, step_us)
+        elapsed_us += step_us
+        for feed in range(feeds.depths.size):
+            if elapsed_us % feeds.intervals_us[feed] != 0:
+                continue
+            delay_us = int(rng.random() * MAXIMUM_DELAY_US)
+            depth = feeds.depths[feed]
+            published = Published(
+                feeds.ticks[feed, :, :depth], feeds.lots[feed, :, :depth], feeds.counts[feed]
+            )
+            begin = end
+            bids_end = publish_side(state, BID, published, batch, begin)
+            end = publish_side(state, ASK, published, batch, bids_end)
+            repeats = depth == 1 and end == begin and elapsed_us - feeds.sent_us[feed] >= REPEAT_US
+            if end == begin and not repeats:
+                continue
+            if depth == 1:
+                bids_end = _whole_side(published, BID, batch, begin)
+                end = _whole_side(published, ASK, batch, bids_end)
+            feeds.sent_us[feed] = elapsed_us
+            message = batch.messages[sent]
+            message[FEED], message[REPEATS] = feed, repeats
+            message[BEGIN], message[BIDS_END], message[ASKS_END] = begin, bids_end, end
+            message[EVENT_US], message[SENT_US] = state.touch[LAST_EVENT_US], elapsed_us + delay_us
+            message[EVENT_COUNT] = state.touch[EVENTS]
             sent += 1
-    return elapsed_us
+        if state.touch[TRADES] > trades_told:
+            message = batch.messages[sent]
+            message[FEED], message[REPEATS] = TRADE_FEED, 0
+            message[BEGIN], message[BIDS_END], message[ASKS_END] = (
+                trades_told,
+                trades_told,
+                state.touch[TRADES],
+            )
+            message[EVENT_US], message[SENT_US] = state.touch[LAST_EVENT_US], elapsed_us + TRADE_DELAY_US
+            message[EVENT_COUNT] = state.touch[EVENTS]
+            trades_told = state.touch[TRADES]
+            sent += 1
+    return sent, elapsed_us

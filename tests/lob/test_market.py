@@ -13,8 +13,31 @@ import pytest
 from lob.bybit import BybitDecoder
 from lob.errors import InputError
 from lob.market import INTERVAL_MS, MarketConfiguration, SimulatedMarket
-from lob.market_flow import ASK, BID, HIDDEN_SLOTS, TOUCH_SLOTS, Flow, State, advance, open_book
-from lob.market_publication import Batch, Published, publish_side, run, top_levels
+from lob.market_flow import (
+    ASK,
+    BID,
+    HIDDEN_SLOTS,
+    TOUCH_SLOTS,
+    TRADE_COLUMNS,
+    Flow,
+    State,
+    advance,
+    open_book,
+)
+from lob.market_publication import (
+    ASKS_END,
+    BEGIN,
+    BIDS_END,
+    EVENT_US,
+    MESSAGE_COLUMNS,
+    SENT_US,
+    Batch,
+    Feeds,
+    Published,
+    publish_side,
+    run,
+    top_levels,
+)
 from lob.messages import BookUpdate
 from lob.rows import RowPath, RowStatus
 
@@ -163,7 +186,8 @@ def test_the_kernels_compiled_or_not_play_the_same_market() -> None:
 def state(reach: int = 60, flow: Flow | None = None) -> State:
     lots = np.zeros(1 << (4 * reach).bit_length(), np.int64)
     touch, hidden = np.zeros(TOUCH_SLOTS, np.int64), np.zeros(HIDDEN_SLOTS)
-    return State(Flow() if flow is None else flow, 600_000, reach, lots, touch, hidden)
+    trades = np.zeros((0, TRADE_COLUMNS), np.int64)
+    return State(Flow() if flow is None else flow, 600_000, reach, lots, touch, hidden, trades)
 
 
 def plain_levels(market_state: State, side: int) -> dict[int, int]:
@@ -197,7 +221,7 @@ def test_published_changes_turn_the_old_levels_into_the_new() -> None:
     published = Published(
         np.zeros((2, depth), np.int64), np.zeros((2, depth), np.int64), np.zeros(2, np.int64)
     )
-    batch = Batch(np.zeros(500, np.int64), np.zeros(500, np.int64), np.zeros((1, 5), np.int64))
+    batch = Batch(np.zeros(500, np.int64), np.zeros(500, np.int64), np.zeros((1, MESSAGE_COLUMNS), np.int64))
     kept: list[dict[int, int]] = [{}, {}]
     for interval in range(COUNT // 3):
         advance(rng, running, interval * 20_000, 20_000)
@@ -231,15 +255,21 @@ def test_an_interval_without_a_change_sends_nothing() -> None:
     rng = np.random.default_rng(0)
     quiet = state(flow=Flow(limit_rate=0.5, cancel_rate=0.5, market_rate=0.0, metaorder_rate=0.0))
     open_book(rng, quiet)
-    published = Published(np.zeros((2, 5), np.int64), np.zeros((2, 5), np.int64), np.zeros(2, np.int64))
-    batch = Batch(np.zeros(1000, np.int64), np.zeros(1000, np.int64), np.zeros((5, 5), np.int64))
-    elapsed_us = run(rng, quiet, published, batch, 0, 20_000)
-    bids_end, asks_end, event_us, sent_us, _ = batch.messages.T
+    feeds = Feeds(
+        np.array([5]), np.array([20_000]), *np.zeros((2, 1, 2, 5), np.int64), *np.zeros((1, 1, 2), np.int64),
+        np.zeros(1, np.int64),
+    )  # fmt: skip
+    batch = Batch(
+        np.zeros(1000, np.int64), np.zeros(1000, np.int64), np.zeros((6, MESSAGE_COLUMNS), np.int64)
+    )
+    count, elapsed_us = run(rng, quiet, feeds, batch, 0, 20_000)
+    assert count == 5
+    messages = batch.messages[:count].T
     assert elapsed_us > 10 * 5 * 20_000
-    assert (np.diff(asks_end) > 0).all()
-    assert (bids_end <= asks_end).all()
-    assert (event_us <= sent_us).all()
-    assert (np.diff(sent_us) > 0).all()
+    assert (messages[BEGIN] < messages[ASKS_END]).all()
+    assert (messages[BIDS_END] <= messages[ASKS_END]).all()
+    assert (messages[EVENT_US] <= messages[SENT_US]).all()
+    assert (np.diff(messages[SENT_US]) > 0).all()
 
 
 # --- bad settings
