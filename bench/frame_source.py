@@ -1,7 +1,7 @@
-"""What the stages are fed: the seeded stream of 3+3 deltas, or a capture played again and again."""
+"""What the stages are fed: the seeded stream of deltas, or a capture played again and again."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Final
@@ -49,17 +49,27 @@ class FrameTape:
         return frames
 
 
-def seeded_source(seed: int) -> FrameSource:
-    """The endless stream of `bench.delta_stream`: its one pass never ends."""
-    config = DeltaStreamConfig(seed=seed)
+def seeded_source(seed: int, *, depth: int = 50, changes_a_side: int = 3) -> FrameSource:
+    """The endless stream of `bench.delta_stream`: its one pass never ends.
+
+    Raises InputError where the stream has no such depth or number of changes.
+    """
+    config = DeltaStreamConfig(seed=seed, depth=depth, changes_a_side=changes_a_side)
     stream = DeltaStream(config)
     return FrameSource(
-        title=f"seeded Bybit deltas, 3 bids and 3 asks each, depth {config.depth}, seed {seed}",
+        title=f"seeded Bybit deltas, {changes_a_side} bids and {changes_a_side} asks each, depth {depth}, "
+        f"seed {seed}",
         venue="bybit",
         instrument=Instrument(symbol=config.symbol, tick_size=config.tick_size),
-        input_size=f"depth{config.depth}",
+        input_size=f"depth{depth}",
         passes=lambda: (CapturedFrame(receive_ns, frame) for receive_ns, frame in stream),
     )
+
+
+def kept_in_memory(source: FrameSource, count: int) -> FrameSource:
+    """The first `count` frames of a source, made now: every reader of them gets the very same objects."""
+    frames = list(islice(source.passes(), count))
+    return replace(source, passes=lambda: iter(frames))
 
 
 def capture_source(path: Path) -> FrameSource:

@@ -68,6 +68,11 @@ class Plan:
             if getattr(self, field) < least:
                 raise InputError(f"{field} is {getattr(self, field)}; at least {least} is needed")
 
+    @property
+    def calls(self) -> int:
+        """Calls of each subject in all, timed or not."""
+        return self.warmup + self.count + self.lead_in * len(range(0, self.count, self.block))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:

@@ -7,6 +7,7 @@ import os
 import platform
 import shutil
 import subprocess
+from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -62,10 +63,10 @@ def preemptions_so_far() -> int | None:
     return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
 
 
-def library_versions() -> dict[str, str]:
-    """Python's version and that of every library whose code lies in a timed part."""
+def library_versions(peers: Iterable[str] = ()) -> dict[str, str]:
+    """Python's version and that of every library whose code lies in a timed part, `peers` among them."""
     versions = {"python": platform.python_version()}
-    for package in PACKAGES:
+    for package in (*PACKAGES, *peers):
         try:
             versions[package] = version(package)
         except PackageNotFoundError:

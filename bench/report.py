@@ -20,7 +20,7 @@ class Clock(msgspec.Struct, frozen=True, kw_only=True):
     overhead_p99_ns: int
 
 
-class MachineReport(Machine, frozen=True, kw_only=True):
+class MachineReport(Machine, frozen=True, kw_only=True, omit_defaults=True):
     """The machine, and the conditions a run set itself."""
 
     clocks: list[Clock]
@@ -28,6 +28,8 @@ class MachineReport(Machine, frozen=True, kw_only=True):
     frames: str
     preemptions: int | None
     """How often the system took the core away while the run lasted; calls it hit stand in the tail."""
+    checks: tuple[str, ...] = ()
+    """What was held to be true of the subjects before their figures were given out."""
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,10 +63,13 @@ def make_report(
     frames: str,
     machine: Machine,
     preemptions: int | None,
+    checks: Sequence[str] = (),
+    peers: Sequence[str] = (),
 ) -> Report:
     """The report of a run on `machine`, as it was when the run began, fed with `frames`.
 
-    `clocks` are what the readings of the run's clocks alone took; they are no results.
+    `clocks` are what the readings of the run's clocks alone took; they are no results. `checks`: what was
+    found to hold of the subjects after the run. `peers`: the packages measured beside ours.
     """
     return Report(
         machine=MachineReport(
@@ -80,8 +85,9 @@ def make_report(
             garbage_collector="off while timing",
             frames=frames,
             preemptions=preemptions,
+            checks=tuple(checks),
         ),
-        versions=library_versions(),
+        versions=library_versions(peers),
         commit=source_commit(),
         results=[_result(one) for one in measured],
     )
@@ -93,12 +99,17 @@ def encode_report(report: Report) -> bytes:
 
 
 def print_report(
-    report: Report, methods: Sequence[str], console: Console, *, compared: Sequence[str] = ()
+    report: Report,
+    methods: Sequence[str],
+    console: Console,
+    *,
+    compared: Sequence[str] = (),
+    ratios: Sequence[str] = (),
 ) -> None:
     """Print the figures as a table with the machine, versions and commit beside them.
 
     `methods`: for each result what lay between the two readings of the clock. `compared`: the subjects whose
-    medians are set against the slowest one's among them.
+    medians are set against the slowest one's among them. `ratios`: lines that the caller made of the figures.
     """
     table = Table(
         title="latency of one call, microseconds", title_justify="left", box=SIMPLE_HEAD, pad_edge=False
@@ -113,7 +124,8 @@ def print_report(
     console.print(table)
     for line in (
         *_ratios([result for result in report.results if result.subject in compared]),
-        *(
+        *ratios,
+        *dict.fromkeys(  # a subject of several models is explained once
             f"{result.subject}: {method}{'' if result.precision == 'none' else f', {result.precision}'}"
             for result, method in zip(report.results, methods, strict=True)
         ),
@@ -161,6 +173,7 @@ def _conditions(report: Report) -> list[str]:
     versions = ", ".join(f"{name} {number}" for name, number in report.versions.items())
     return [
         f"frames: {machine.frames}",
+        *(f"checked: {check}" for check in machine.checks),
         *(
             f"clock: {clock.name}, reading it twice takes {clock.overhead_p50_ns} ns p50, "
             f"{clock.overhead_p99_ns} ns p99, not subtracted"

@@ -118,22 +118,22 @@ class BookStage(Stage):
     def __init__(self, source: FrameSource) -> None:
         super().__init__(source)
         self.model = source.input_size
-        self._decoder = make_decoder(source.venue)
-        self._book = OrderBook(source.instrument)
+        self.decoder = make_decoder(source.venue)
+        self.book = OrderBook(source.instrument)
 
     def tick(self, frame: bytes, receive_ns: int) -> int:
         """Time applying; a change that left a sound book is kept."""
-        update = self._decoder.decode(frame)
+        update = self.decoder.decode(frame)
         if not isinstance(update, BookUpdate):
             return NOT_KEPT
         start = perf_counter_ns()
-        status = self._book.apply(update)
+        status = self.book.apply(update)
         duration_ns = perf_counter_ns() - start
         return duration_ns if status is BookStatus.OK and not update.is_snapshot else NOT_KEPT
 
     def restart(self) -> None:
         """Wait for a snapshot."""
-        self._book.invalidate()
+        self.book.invalidate()
 
 
 class FeaturesStage(Stage):

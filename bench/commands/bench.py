@@ -1,23 +1,32 @@
 """`mambalob bench`: what each part of the system takes, with the machine it was measured on."""
 
+import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from bench.book_comparison import book_ratios, compare_books
+from bench.books import CHANGES_A_SIDE, make_book_subjects
 from bench.compiled_clock import CompiledClockReading
 from bench.frame_source import capture_source, seeded_source
-from bench.harness import ClockReading, Plan, Subject, run_interleaved
+from bench.harness import ClockReading, Measured, Plan, Subject, run_interleaved
 from bench.machine import describe_machine, preemptions_so_far
+from bench.peers.book_peer import DISTRIBUTIONS, installed_peers
 from bench.plot import plot_percentiles, require_plotting
 from bench.report import encode_report, make_report, print_report
 from bench.stages import available_engines, make_stages
 from bench.weights import Block, Size, weights_to_time
 from lob.errors import InputError
+
+UNTOLD_WIDTH: Final = 110
+"""Columns of a table that goes to a file or a pipe."""
 
 
 @click.group("bench")
@@ -75,31 +84,114 @@ def stages(
     machine = describe_machine()
     with weights_to_time(model, size=size, block=block, seed=seed, models_dir=models_dir) as weights:
         timed = make_stages(source, weights.artifact, weights.label)
-    subjects: list[Subject] = [*timed, ClockReading(), CompiledClockReading()]
-    before = preemptions_so_far()
-    with _progress() as on_progress:
-        measured = run_interleaved(subjects, plan, on_progress)
-    after = preemptions_so_far()
-    results, clocks = measured[: len(timed)], measured[len(timed) :]
+    run = _measure(timed, [ClockReading(), CompiledClockReading()], plan)
     report = make_report(
-        results,
-        clocks,
-        frames=source.title,
-        machine=machine,
-        preemptions=None if before is None or after is None else after - before,
+        run.results, run.clocks, frames=source.title, machine=machine, preemptions=run.preemptions
     )
     if png is not None:
         caption = f"{machine.processor}, {weights.label}, {source.title}\n{report.commit}"
-        plot_percentiles(results, png, caption)
+        plot_percentiles(run.results, png, caption)
     if as_json:
         click.echo(encode_report(report))
         return
     print_report(
         report,
         [stage.method for stage in timed],
-        Console(),
+        _console(),
         compared=available_engines(weights.artifact),
     )
+
+
+@command.command("book")
+@click.option(
+    "--depth",
+    "depths",
+    type=click.Choice([str(depth) for depth in CHANGES_A_SIDE]),
+    multiple=True,
+    help="Levels a side of the book; may be given again. Default: all.",
+)
+@click.option("--count", default=5_000, show_default=True, help="Timed calls of each subject.")
+@click.option("--warmup", default=200, show_default=True, help="Untimed calls of each subject before.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the frames.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+@click.option("--png", type=click.Path(path_type=Path, dir_okay=False), help="Also draw percentile curves.")
+def book(
+    depths: tuple[str, ...], count: int, warmup: int, seed: int, as_json: bool, png: Path | None
+) -> None:
+    """Time our order book beside pybit's, cryptofeed's in C and SortedDict's, on the same messages.
+
+    The frames are seeded Bybit deltas: 3 bids and 3 asks on a book of 50 levels a side, 10 and 10 on 200, 30
+    and 30 on 1000. `book` takes a message whose levels are still JSON text; a peer takes decoded JSON, so its
+    decoding is left out and our reading of numbers is not. `-best` reads the best bid and ask as well, as one
+    peer sorts only then. `row` and the peers' `-frame` start from the frame: `row` also writes the feature
+    row. Each peer runs its authors' own code, or its adapter's loop; the table says what is timed.
+
+    All take turns in blocks of calls. After the run every book is compared with ours level by level; a
+    difference is an error and no figure is printed. A peer that is not installed (extra `peers`) is left out
+    with a note on standard error.
+    """
+    plan = Plan(count=count, warmup=warmup)
+    if png is not None:
+        require_plotting(png)
+    peers, absent = installed_peers()
+    for name in absent:
+        click.echo(
+            f"Note: {name} is left out, {DISTRIBUTIONS[name]} is not installed: "
+            "pip install 'mambalob[peers]'",
+            err=True,
+        )
+    machine = describe_machine()
+    chosen = [depth for depth in CHANGES_A_SIDE if not depths or str(depth) in depths]
+    groups = [make_book_subjects(depth, peers, seed=seed, frames=1 + plan.calls) for depth in chosen]
+    timed = [stage for group in groups for stage in group.stages]
+    run = _measure(timed, [ClockReading()], plan)
+    checks = [
+        f"{compare_books(group.stages)} more books of {group.stages[0].model} equal ours at every level"
+        for group in groups
+    ]
+    report = make_report(
+        run.results,
+        run.clocks,
+        frames="; ".join(group.source.title for group in groups),
+        machine=machine,
+        preemptions=run.preemptions,
+        checks=checks,
+        peers=[DISTRIBUTIONS[name] for name in peers],
+    )
+    if png is not None:
+        plot_percentiles(run.results, png, f"{machine.processor}, seed {seed}\n{report.commit}")
+    if as_json:
+        click.echo(encode_report(report))
+        return
+    print_report(report, [stage.method for stage in timed], _console(), ratios=book_ratios(report.results))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Run:
+    """What was measured, and how often the system took the core away meanwhile."""
+
+    results: list[Measured]
+    clocks: list[Measured]
+    preemptions: int | None
+
+
+def _measure(timed: Sequence[Subject], clocks: Sequence[Subject], plan: Plan) -> _Run:
+    """Time the subjects and the clocks in turns."""
+    before = preemptions_so_far()
+    with _progress() as on_progress:
+        measured = run_interleaved([*timed, *clocks], plan, on_progress)
+    after = preemptions_so_far()
+    return _Run(
+        results=measured[: len(timed)],
+        clocks=measured[len(timed) :],
+        preemptions=None if before is None or after is None else after - before,
+    )
+
+
+def _console() -> Console:
+    """Standard output, as wide as the tables need where nothing says how wide it is."""
+    told = sys.stdout.isatty() or "COLUMNS" in os.environ
+    return Console(width=None if told else UNTOLD_WIDTH)
 
 
 @contextmanager

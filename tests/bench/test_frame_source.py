@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.frame_source import FrameSource, FrameTape, capture_source, seeded_source
+from bench.frame_source import FrameSource, FrameTape, capture_source, kept_in_memory, seeded_source
 from lob.errors import CaptureError
 from lob.rows import RowPath, RowStatus
 from lob.venues import make_decoder
@@ -22,6 +22,21 @@ def test_every_seeded_frame_is_a_row() -> None:
     assert statuses(source, 2000) == [RowStatus.SNAPSHOT] + [RowStatus.ROW] * 1999
     assert source.input_size == "depth50"
     assert "seed 3" in source.title
+
+
+@pytest.mark.parametrize(("depth", "changes_a_side"), [(200, 10), (1000, 30)])
+def test_every_seeded_frame_of_a_deeper_book_is_a_row(depth: int, changes_a_side: int) -> None:
+    source = seeded_source(3, depth=depth, changes_a_side=changes_a_side)
+    assert statuses(source, 500) == [RowStatus.SNAPSHOT] + [RowStatus.ROW] * 499
+    assert source.input_size == f"depth{depth}"
+    assert f"{changes_a_side} bids and {changes_a_side} asks each, depth {depth}, seed 3" in source.title
+
+
+def test_frames_kept_in_memory_are_the_first_of_the_source_and_the_same_objects_each_time() -> None:
+    source = kept_in_memory(seeded_source(3), 20)
+    first, again = list(source.passes()), list(source.passes())
+    assert first == list(islice(seeded_source(3).passes(), 20))
+    assert [id(captured.frame) for captured in first] == [id(captured.frame) for captured in again]
 
 
 def test_bybit_capture(data_dir: Path) -> None:

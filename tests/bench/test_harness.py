@@ -36,6 +36,9 @@ def test_subjects_take_turns_in_blocks_after_all_are_warm() -> None:
     warm = [("a", 5), ("b", 5)]
     blocks = [(name, size) for block in (4, 4, 2) for name in "ab" for size in (2, block)]
     assert turns == warm + blocks
+    assert Plan(count=10, warmup=5, block=4, lead_in=2).calls == sum(
+        size for name, size in turns if name == "a"
+    )
     assert measured[1].subject is subjects[1]
     assert measured[0].durations_ns.tolist() == [4] * 4 + [8] * 4 + [12] * 2  # no warm-up, no lead-in
 

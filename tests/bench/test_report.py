@@ -41,6 +41,7 @@ def test_json_has_exactly_these_keys(report: Report) -> None:
     ]
     assert found["machine"]["preemptions"] == 17
     assert found["machine"]["frames"] == "frames of a kind"
+    assert "checks" not in found["machine"]
 
 
 def test_table_says_figures_method_and_conditions(report: Report) -> None:
@@ -63,6 +64,40 @@ def test_table_says_figures_method_and_conditions(report: Report) -> None:
         "decode is 2.0 times faster than book (p50)",
     ):
         assert part in shown
+
+
+def test_checks_peers_and_ratios_are_told(
+    known_run: list[Measured], clock_run: Measured, a_machine: Machine
+) -> None:
+    report = make_report(
+        known_run,
+        [clock_run],
+        frames="frames",
+        machine=a_machine,
+        preemptions=None,
+        checks=["all is well", "and so is this"],
+        peers=["rich", "no-such-package-here"],
+    )
+    assert msgspec.json.decode(encode_report(report))["machine"]["checks"] == [
+        "all is well",
+        "and so is this",
+    ]
+    assert "no-such-package-here" not in report.versions
+    text = io.StringIO()
+    print_report(report, ["how", "how"], Console(file=text, width=160), ratios=["a ratio of some kind"])
+    for part in ("checked: all is well", "checked: and so is this", "a ratio of some kind", "rich "):
+        assert part in text.getvalue()
+
+
+def test_a_subject_of_several_models_is_explained_once(
+    known_run: list[Measured], clock_run: Measured, a_machine: Machine
+) -> None:
+    report = make_report(
+        [known_run[0], known_run[0]], [clock_run], frames="", machine=a_machine, preemptions=None
+    )
+    text = io.StringIO()
+    print_report(report, ["how one", "how one"], Console(file=text, width=160))
+    assert text.getvalue().count("decode: how one") == 1
 
 
 def test_no_figure_is_cut_on_a_narrow_terminal(report: Report) -> None:

@@ -57,8 +57,8 @@ def test_the_book_stage_ends_with_the_book_of_its_frames() -> None:
     stage.measure(np.zeros(100, dtype=np.int64))
     stage.measure(np.zeros(57, dtype=np.int64))
     path = path_after(seeded_source(2), 158)  # the snapshot, and a frame a sample
-    assert stage._book.update_id == path.update_id
-    assert stage._book.printed(50) == path.book.printed(50)
+    assert stage.book.update_id == path.update_id
+    assert stage.book.printed(50) == path.book.printed(50)
 
 
 def test_the_features_stage_writes_the_rows_of_its_frames() -> None:

@@ -1,0 +1,1 @@
+"""Other people's order books, each run the way its authors run it."""
