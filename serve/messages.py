@@ -36,7 +36,7 @@ class Reply(msgspec.Struct):
 
 
 class StateData(msgspec.Struct, frozen=True):
-    """The state of a symbol (DESIGN's names, lower case) and why it holds."""
+    """The state of a symbol, a value of `lob.sync.SymbolState`, and why it holds."""
 
     state: str
     reason: str

@@ -3,8 +3,8 @@
 Built on `websockets`, chosen by its documentation: text frames can be had as bytes (`recv(decode=False)`), a
 cancelled `recv` loses nothing, reading pauses when the queue is full, fragments are put together,
 certificates are verified, and a connection class of one's own is a documented option. picows delivers
-sooner, and leaves fragments and the bound on what waits to its caller; aiohttp has no connection class to
-replace.
+sooner and leaves the fragments to its caller; aiohttp would be a second websocket implementation beside
+this one, which the service's own server stands on.
 """
 
 import ipaddress
@@ -18,7 +18,7 @@ from websockets.frames import Frame, Opcode
 from websockets.protocol import Event
 
 MAXIMUM_FRAME_BYTES = 4 * 1024 * 1024
-"""A longer message ends the connection (1009); a snapshot of 1000 levels a side has about 60 kB."""
+"""A longer message ends the connection (1009); a snapshot of 1000 levels a side has some 50 kB."""
 
 QUEUED_FRAMES = 256
 """So many frames may wait in the process before reading from the socket pauses."""
