@@ -27,7 +27,7 @@ from serve.instruments_info import instruments_info
 from serve.listener import address_of, listen
 from serve.listing import Listing
 from serve.outbox import CLOSING_S, Outbox
-from serve.playback import Ending, Pace, Timeline
+from serve.playback import Ending, Pace, Player
 
 logger = logging.getLogger(__name__)
 
@@ -81,16 +81,19 @@ class Exchange:
         self._clients: set[ExchangeClient] = set()
         self._server: Server | None = None
         self._finishing: asyncio.Task[None] | None = None
-        self.timelines = {
-            topic: Timeline(
-                topic,
-                open_frames,
+        self._players = [
+            Player(
+                market.topics,
+                market.open_frames,
                 pace=configuration.pace,
                 ending=configuration.ending,
                 faults=faults,
-                on_end=self._on_timeline_end,
+                on_end=self._on_market_end,
             )
-            for topic, open_frames in listing.markets.items()
+            for market in listing.markets
+        ]
+        self.timelines = {
+            topic: timeline for player in self._players for topic, timeline in player.timelines.items()
         }
 
     def url(self, category: Category = "linear") -> str:
@@ -122,8 +125,8 @@ class Exchange:
         assert self._server is not None, "left before it was entered"
         if self._finishing is not None:
             self._finishing.cancel()
-        for timeline in self.timelines.values():
-            await timeline.stop()
+        for player in self._players:
+            await player.stop()
         outboxes = [client.outbox for client in self._clients]
         await asyncio.gather(*(outbox.cut(GOING_AWAY, "the exchange is stopping") for outbox in outboxes))
         self._server.close(code=GOING_AWAY, reason="the exchange is stopping")
@@ -176,9 +179,9 @@ class Exchange:
     def _count_overrun(self) -> None:
         self.counters.overruns += 1
 
-    def _on_timeline_end(self, failure: Exception | None) -> None:
+    def _on_market_end(self, failure: Exception | None) -> None:
         self.failure = self.failure or failure
-        running = any(timeline.is_running for timeline in self.timelines.values())
+        running = any(player.is_running for player in self._players)
         if self._configuration.ending == "close" and not running:
             self._finishing = asyncio.create_task(self._finish(), name="exchange finish")
 

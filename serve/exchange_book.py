@@ -6,11 +6,15 @@ fault there cannot hide here.
 
 import msgspec
 
+from lob.book_digest import ASK, BID, MASK, level_digest
+
 Levels = list[tuple[str, str]]
 """Prices and sizes as the exchange prints them."""
 
 
-class _Data(msgspec.Struct, gc=False):
+class BookData(msgspec.Struct, gc=False):
+    """The levels of one message and its numbers."""
+
     s: str
     b: Levels
     a: Levels
@@ -18,24 +22,27 @@ class _Data(msgspec.Struct, gc=False):
     seq: int = 0
 
 
-class _Message(msgspec.Struct, gc=False, omit_defaults=True):
+class BookMessage(msgspec.Struct, gc=False, omit_defaults=True):
+    """One message of an order-book topic."""
+
     topic: str
     type: str
     ts: int
-    data: _Data
+    data: BookData
     cts: int | None = None
 
 
-_decode = msgspec.json.Decoder(_Message).decode
+decode_book = msgspec.json.Decoder(BookMessage).decode
 
 
 class ExchangeBook:
     """Follows a topic's frames. It knows nothing before a snapshot, nor after a gap until the next one."""
 
     def __init__(self) -> None:
-        self._last: _Message | None = None
+        self._last: BookMessage | None = None
         self._bids: dict[float, tuple[str, str]] = {}
         self._asks: dict[float, tuple[str, str]] = {}
+        self._digest = 0
 
     @property
     def is_known(self) -> bool:
@@ -47,37 +54,60 @@ class ExchangeBook:
         """`u` of the last frame that was applied, 0 where the book is not known."""
         return self._last.data.u if self._last is not None else 0
 
+    @property
+    def sequence(self) -> int:
+        """`seq` of the last frame that was applied, 0 where the book is not known."""
+        return self._last.data.seq if self._last is not None else 0
+
+    @property
+    def digest(self) -> int:
+        """The book's digest (`lob.book_digest`)."""
+        return self._digest
+
+    @property
+    def bids(self) -> Levels:
+        """The bids, best first."""
+        return [self._bids[price] for price in sorted(self._bids, reverse=True)]
+
+    @property
+    def asks(self) -> Levels:
+        """The asks, best first."""
+        return [self._asks[price] for price in sorted(self._asks)]
+
     def apply(self, frame: bytes) -> None:
         """Follow one frame; what cannot be read is passed over, and shows as a gap at the next one."""
         try:
-            message = _decode(frame)
+            message = decode_book(frame)
             bids, asks = _by_price(message.data.b), _by_price(message.data.a)
         except (msgspec.DecodeError, ValueError, RecursionError):
             return
         update_id = message.data.u
         if message.type == "snapshot" or update_id == 1:
-            self._bids, self._asks = {}, {}
+            self._bids, self._asks, self._digest = {}, {}, 0
         elif self._last is None or update_id <= self._last.data.u:
             return
         elif update_id != self._last.data.u + 1:
             self._last = None
             return
-        for side, levels in ((self._bids, bids), (self._asks, asks)):
+        digest = self._digest
+        for name, side, levels in ((BID, self._bids, bids), (ASK, self._asks, asks)):
             for price, level in levels.items():
-                if float(level[1]) == 0:
-                    side.pop(price, None)
-                else:
+                size = float(level[1])
+                before = side.pop(price, None)
+                if before is not None:
+                    digest -= level_digest(name, price, float(before[1]))
+                if size != 0:
                     side[price] = level
+                    digest += level_digest(name, price, size)
+        self._digest = digest & MASK
         self._last = message
 
     def snapshot(self) -> bytes:
         """The book as the frame that Bybit sends first; the caller has asked whether it is known."""
         last = self._last
         assert last is not None, "a snapshot of a book that is not known"
-        bids = [self._bids[price] for price in sorted(self._bids, reverse=True)]
-        asks = [self._asks[price] for price in sorted(self._asks)]
-        data = _Data(last.data.s, bids, asks, last.data.u, last.data.seq)
-        return msgspec.json.encode(_Message(last.topic, "snapshot", last.ts, data, last.cts))
+        data = BookData(last.data.s, self.bids, self.asks, last.data.u, last.data.seq)
+        return msgspec.json.encode(BookMessage(last.topic, "snapshot", last.ts, data, last.cts))
 
 
 def _by_price(levels: Levels) -> dict[float, tuple[str, str]]:

@@ -8,24 +8,38 @@ from dataclasses import dataclass, replace
 
 from lob.captures import CapturedFrame
 from lob.errors import InputError
+from serve.wire_faults import WireFault
+
+Sent = bytes | WireFault
+"""A text message, or something else that befalls the connection."""
 
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One frame of the market at its time, and what is sent of it: nothing, itself, or something else."""
+    """One frame of a topic's market at its time, and what is sent of it: nothing, itself, or other things."""
 
     receive_ns: int
     market: bytes
-    sent: tuple[bytes, ...]
+    sent: tuple[Sent, ...]
+    topic: str
 
 
 Fault = Callable[[Iterator[Delivery]], Iterator[Delivery]]
 
 
-def faultless(frames: Iterable[CapturedFrame]) -> Iterator[Delivery]:
+TopicFrames = Iterable[tuple[str, CapturedFrame]]
+"""The frames of a market in the order of their time, each with its topic."""
+
+
+def faultless(frames: TopicFrames) -> Iterator[Delivery]:
     """Every frame sent as it is."""
-    for receive_ns, frame in frames:
-        yield Delivery(receive_ns, frame, (frame,))
+    for topic, (receive_ns, frame) in frames:
+        yield Delivery(receive_ns, frame, (frame,), topic)
+
+
+def is_delta(frame: bytes) -> bool:
+    """Whether a frame of an order-book topic is a change to the book before it."""
+    return b'"type":"delta"' in frame
 
 
 def drop_every(count: int) -> Fault:
@@ -34,11 +48,11 @@ def drop_every(count: int) -> Fault:
         raise InputError(f"drop_every: {count} came; allowed: 1 and above")
 
     def drop(deliveries: Iterator[Delivery]) -> Iterator[Delivery]:
-        deltas = 0
+        deltas: dict[str, int] = {}
         for delivery in deliveries:
-            if b'"type":"delta"' in delivery.market:
-                deltas += 1
-                if deltas % count == 0:
+            if is_delta(delivery.market):
+                deltas[delivery.topic] = deltas.get(delivery.topic, 0) + 1
+                if deltas[delivery.topic] % count == 0:
                     yield replace(delivery, sent=())
                     continue
             yield delivery

@@ -1,7 +1,7 @@
 """What the local exchange lists: its instruments, its topics, and the market behind each topic."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
@@ -11,13 +11,19 @@ import msgspec
 from inference.capture_instrument import capture_instrument
 from lob.captures import Capture, CapturedFrame
 from lob.errors import InputError
-from lob.market import MarketConfiguration, SimulatedMarket
+from lob.market import MarketConfiguration, SimulatedMarket, shared_markets
+from serve.faults import TopicFrames
 
 SCANNED_FRAMES = 1_000
 """How far into a capture its topics are looked for."""
 
-Market = Callable[[], Iterable[CapturedFrame]]
-"""Gives a topic's frames from the start, each time it is called."""
+
+@dataclass(frozen=True, kw_only=True)
+class Market:
+    """Topics that are played on one clock; `open_frames` gives their frames from the start, at each call."""
+
+    topics: tuple[str, ...]
+    open_frames: Callable[[], TopicFrames]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,8 +42,12 @@ class Listing:
     source: str
     """Where the frames come from, for people."""
     instruments: tuple[ListedInstrument, ...]
-    markets: dict[str, Market]
-    """The market of each topic."""
+    markets: tuple[Market, ...]
+
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """All topics."""
+        return tuple(topic for market in self.markets for topic in market.topics)
 
 
 class _TopicOnly(msgspec.Struct, gc=False):
@@ -59,27 +69,32 @@ _decode_topic = msgspec.json.Decoder(_TopicOnly).decode
 _decode_book = msgspec.json.Decoder(_BookMessage).decode
 
 
-def simulated_listing(configurations: Sequence[MarketConfiguration]) -> Listing:
-    """Simulated markets, one a configuration; each starts at the time of day when it is first played."""
-    markets: dict[str, Market] = {}
-    instruments: dict[str, ListedInstrument] = {}
-    for configuration in configurations:
-        topic = f"orderbook.{configuration.depth}.{configuration.symbol}"
-        if topic in markets:
-            raise InputError(f"symbol, depth: {topic} came twice; allowed: once")
-        markets[topic] = partial(_simulated_now, configuration)
-        instruments[configuration.symbol] = ListedInstrument(
-            symbol=configuration.symbol, tick_size=configuration.tick_size, lot_size=configuration.lot_size
-        )
-    if not markets:
-        raise InputError("symbol: none came; allowed: one or more")
+def simulated_listing(configurations: Sequence[MarketConfiguration], *, trades: bool = False) -> Listing:
+    """Simulated markets, one a symbol, at the depths that its configurations name, with trades or not.
+
+    Each starts at the time of day when it is first played.
+    """
+    markets = shared_markets(configurations, trades=trades)
     # Compiles the kernels now, so that the first subscriber does not wait for it.
-    sum(1 for _ in SimulatedMarket(configurations[0]).frames(2))
-    return Listing(source=configurations[0].source, instruments=tuple(instruments.values()), markets=markets)
+    sum(1 for _ in markets[0].frames(len(markets[0].depths) + 1))
+    return Listing(
+        source=configurations[0].source,
+        instruments=tuple(
+            ListedInstrument(symbol=one.symbol, tick_size=one.tick_size, lot_size=one.lot_size)
+            for one in (market.configuration for market in markets)
+        ),
+        markets=tuple(
+            Market(topics=market.topics, open_frames=partial(_simulated_now, market)) for market in markets
+        ),
+    )
 
 
-def _simulated_now(configuration: MarketConfiguration) -> Iterator[CapturedFrame]:
-    return SimulatedMarket(replace(configuration, start_ms=time.time_ns() // 1_000_000)).frames()
+def _simulated_now(market: SimulatedMarket) -> Iterator[tuple[str, CapturedFrame]]:
+    start_ns = time.time_ns()
+    configuration = replace(market.configuration, start_ms=start_ns // 1_000_000)
+    now = SimulatedMarket(configuration, depths=market.depths, trades=market.trades)
+    for message in now.messages():
+        yield message.topic, CapturedFrame(start_ns + message.sent_us * 1000, message.frame)
 
 
 def capture_listing(
@@ -125,16 +140,18 @@ def capture_listing(
     return Listing(
         source=f"{source} ({capture.source})" if capture.source else source,
         instruments=tuple(instruments),
-        markets={topic: partial(_topic_frames, capture, topic) for topic in topics},
+        markets=tuple(
+            Market(topics=(topic,), open_frames=partial(_topic_frames, capture, topic)) for topic in topics
+        ),
     )
 
 
-def _topic_frames(capture: Capture, topic: str) -> Iterator[CapturedFrame]:
+def _topic_frames(capture: Capture, topic: str) -> Iterator[tuple[str, CapturedFrame]]:
     """The frames of one topic, as they are."""
     beginning = f'{{"topic":"{topic}",'.encode()
     for captured in capture:
         if captured.frame.startswith(beginning) or _topic_of(captured.frame) == topic:
-            yield captured
+            yield topic, captured
 
 
 def _topic_of(frame: bytes) -> str:

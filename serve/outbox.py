@@ -8,6 +8,8 @@ from collections.abc import Callable
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
+from serve.faults import Sent
+
 logger = logging.getLogger(__name__)
 
 TOO_SLOW = 1008
@@ -41,7 +43,9 @@ class Outbox:
         self._connection = connection
         self._maximum_frames = maximum_frames
         self._patience_s = patience_s
-        self._frames: deque[bytes] = deque()
+        self._frames: deque[Sent] = deque()
+        self.sent_s = asyncio.get_running_loop().time()
+        """When something was last handed to the connection, on the event loop's clock."""
         self._ended = False
         self._last_words: tuple[int, str] | None = None
         self._work = asyncio.Event()
@@ -50,12 +54,17 @@ class Outbox:
 
     async def run(self) -> None:
         """Send what is offered until the connection ends."""
+        clock = asyncio.get_running_loop().time
         try:
             while True:
                 while self._frames:
                     frame = self._frames.popleft()
                     self._room.set()
-                    await self._connection.send(frame, text=True)
+                    if isinstance(frame, bytes):
+                        await self._connection.send(frame, text=True)
+                    else:
+                        await frame.perform(self._connection)
+                    self.sent_s = clock()
                 if self._last_words is not None:
                     await self._connection.close(*self._last_words)
                     return
@@ -66,7 +75,7 @@ class Outbox:
         finally:
             self._end()
 
-    def offer(self, frame: bytes) -> None:
+    def offer(self, frame: Sent) -> None:
         """Let one frame of a market be sent after those that wait."""
         self._append(frame, self._maximum_frames)
 
@@ -74,7 +83,7 @@ class Outbox:
         """Let `frame`, which the client has asked for, be sent after those that wait."""
         self._append(frame, self._maximum_frames + SPARE_FRAMES)
 
-    async def put(self, frame: bytes) -> None:
+    async def put(self, frame: Sent) -> None:
         """Let one frame of a market be sent as soon as there is room."""
         while len(self._frames) >= self._maximum_frames and not self._ended:
             self._room.clear()
@@ -100,7 +109,7 @@ class Outbox:
             # The close frame itself waits behind what the client does not read.
             self._connection.transport.abort()
 
-    def _append(self, frame: bytes, maximum_frames: int) -> None:
+    def _append(self, frame: Sent, maximum_frames: int) -> None:
         if self._ended:
             return
         if len(self._frames) >= maximum_frames:

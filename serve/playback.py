@@ -1,22 +1,22 @@
-"""Playing a topic's market to its subscribers in its own time: one timeline a topic.
+"""Playing a market to its subscribers in its own time: one clock a market, one timeline a topic of it.
 
-The timeline starts with the first subscription and goes on whoever comes and goes. Who is there from the
-start gets the market's frames byte for byte; who comes later gets a snapshot of the exchange's own book
-first.
+The market starts with the first subscription to any of its topics and goes on whoever comes and goes. Who is
+there from the start gets the market's frames byte for byte; who comes later gets a snapshot of the exchange's
+own book first.
 """
 
 import asyncio
 import logging
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from lob.captures import CapturedFrame
 from lob.errors import CaptureError, InputError
 from serve.exchange_book import ExchangeBook
-from serve.faults import Fault, faultless
+from serve.faults import Delivery, Fault, TopicFrames, faultless
 from serve.outbox import Outbox
+from serve.wire_faults import RefuseConnections
 
 logger = logging.getLogger(__name__)
 
@@ -64,53 +64,110 @@ class Subscription:
 
 
 class Timeline:
-    """One topic's market. All its calls belong to one event loop.
+    """One topic of a market: the exchange's own book of it, and its subscribers.
 
-    `open_frames` gives the market's frames from the start; `on_end` is called when they are used up for good,
-    with the error where one is the reason (CaptureError: a damaged capture).
+    `on_applied` is called after each frame of the market that the book has followed.
     """
 
-    def __init__(
-        self,
-        topic: str,
-        open_frames: Callable[[], Iterable[CapturedFrame]],
-        *,
-        pace: Pace,
-        ending: Ending = "idle",
-        faults: tuple[Fault, ...] = (),
-        on_end: Callable[[Exception | None], None] | None = None,
-    ) -> None:
+    def __init__(self, topic: str, player: "Player", on_applied: Callable[["Timeline"], None] | None) -> None:
         self.topic = topic
         self.played = 0
-        """Frames of the market so far."""
-        self.is_running = False
-        """From the first subscription until the frames are used up for good."""
+        """Frames of the topic so far."""
         self.book = ExchangeBook()
-        self._open_frames = open_frames
-        self._pace = pace
-        self._ending = ending
-        self._faults = faults
-        self._on_end = on_end
+        self._player = player
+        self._on_applied = on_applied
         self._subscriptions: dict[Subscription, None] = {}
-        self._somebody = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def is_running(self) -> bool:
+        """From the market's first subscription until its frames are used up for good."""
+        return self._player.is_running
+
+    @property
+    def is_heard(self) -> bool:
+        """Whether anybody subscribes to the topic."""
+        return bool(self._subscriptions)
 
     def join(self, outbox: Outbox) -> Subscription:
         """Subscribe a connection: the first one starts the market, a later one gets a snapshot at once."""
         subscription = Subscription(outbox)
         if self.book.is_known:
-            outbox.answer(self.book.snapshot())
+            for frame in self._player.opening(self.topic, self.book.snapshot()):
+                outbox.answer(frame)
         self._subscriptions[subscription] = None
-        self._somebody.set()
-        if self._task is None:
-            self.is_running = True
-            self._task = asyncio.create_task(self._run(), name=f"timeline {self.topic}")
+        self._player.start()
         return subscription
 
     def leave(self, subscription: Subscription) -> None:
         """End a subscription; nothing more is sent to it."""
         self._subscriptions.pop(subscription, None)
-        if not self._subscriptions:
+        self._player.left()
+
+    async def stop(self) -> None:
+        """Stop the market, all its topics."""
+        await self._player.stop()
+
+    async def deliver(self, delivery: Delivery, *, patiently: bool) -> None:
+        """Let the book follow the market and the subscribers have what is sent, waiting for room for it."""
+        self.book.apply(delivery.market)
+        self.played += 1
+        if self._on_applied is not None:
+            self._on_applied(self)
+        for subscription in tuple(self._subscriptions):  # those who join meanwhile have it in their snapshot
+            for sent in delivery.sent:
+                if subscription not in self._subscriptions:
+                    break
+                if patiently:
+                    await subscription.outbox.put(sent)
+                else:
+                    subscription.outbox.offer(sent)
+
+
+class Player:
+    """One market on its clock. All its calls belong to one event loop.
+
+    `open_frames` gives the market's frames from the start; `on_end` is called when they are used up for good,
+    with the error where one is the reason (CaptureError: a damaged capture). `opening` makes what a later
+    subscriber is sent first of a snapshot; `on_refusal` is told for how many seconds connections are to be
+    refused.
+    """
+
+    def __init__(
+        self,
+        topics: Sequence[str],
+        open_frames: Callable[[], TopicFrames],
+        *,
+        pace: Pace,
+        ending: Ending = "idle",
+        faults: tuple[Fault, ...] = (),
+        opening: Callable[[str, bytes], Sequence[bytes]] = lambda _, snapshot: (snapshot,),
+        on_applied: Callable[[Timeline], None] | None = None,
+        on_refusal: Callable[[float], None] = lambda _: None,
+        on_end: Callable[[Exception | None], None] | None = None,
+    ) -> None:
+        self.timelines = {topic: Timeline(topic, self, on_applied) for topic in topics}
+        self.is_running = False
+        self.opening = opening
+        self._open_frames = open_frames
+        self._pace = pace
+        self._ending = ending
+        self._faults = faults
+        self._on_refusal = on_refusal
+        self._on_end = on_end
+        self._played = 0
+        self._somebody = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Somebody has subscribed: begin, unless the market has begun."""
+        self._somebody.set()
+        if self._task is None:
+            self.is_running = True
+            self._task = asyncio.create_task(self._run(), name=f"player {', '.join(self.timelines)}")
+
+    def left(self) -> None:
+        """Somebody has gone."""
+        if not any(timeline.is_heard for timeline in self.timelines.values()):
             self._somebody.clear()
 
     async def stop(self) -> None:
@@ -121,20 +178,21 @@ class Timeline:
 
     async def _run(self) -> None:
         failure: Exception | None = None
+        names = ", ".join(self.timelines)
         try:
             while True:
-                played_before = self.played
+                played_before = self._played
                 await self._play()
-                if self._ending != "loop" or self.played == played_before:
+                if self._ending != "loop" or self._played == played_before:
                     break
                 await asyncio.sleep(LOOP_PAUSE_S if self._pace.speed is not None else 0)
         except CaptureError as error:
-            logger.error("%s ends early: %s", self.topic, error)  # noqa: TRY400 - the message says it all
+            logger.error("%s ends early: %s", names, error)  # noqa: TRY400 - the message says it all
             failure = error
         except Exception as error:  # a defect, of which the connections' tasks would not learn
-            logger.exception("%s ends early", self.topic)
+            logger.exception("%s ends early", names)
             failure = error
-        logger.info("%s: all %d frames are played", self.topic, self.played)
+        logger.info("%s: all %d frames are played", names, self._played)
         self.is_running = False
         if self._on_end is not None:
             self._on_end(failure)
@@ -159,18 +217,11 @@ class Timeline:
                 wait_s = due_s - clock()
             if wait_s > 0:
                 await asyncio.sleep(wait_s)
-            elif self.played % FRAMES_AT_A_TIME == 0:
+            elif self._played % FRAMES_AT_A_TIME == 0:
                 await asyncio.sleep(0)
-            await self._deliver(delivery.market, delivery.sent)
-
-    async def _deliver(self, market: bytes, sent: tuple[bytes, ...]) -> None:
-        self.book.apply(market)
-        self.played += 1
-        for subscription in tuple(self._subscriptions):  # those who join meanwhile have it in their snapshot
-            for frame in sent:
-                if subscription not in self._subscriptions:
-                    break
-                if self._pace.speed is None:
-                    await subscription.outbox.put(frame)
-                else:
-                    subscription.outbox.offer(frame)
+            self._played += 1
+            timeline = self.timelines[delivery.topic]
+            await timeline.deliver(delivery, patiently=self._pace.speed is None)
+            for sent in delivery.sent:
+                if isinstance(sent, RefuseConnections):
+                    self._on_refusal(sent.seconds)

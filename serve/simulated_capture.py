@@ -7,13 +7,18 @@ from pathlib import Path
 
 from lob.captures import RecordingWriter
 from lob.errors import InputError
-from lob.market import MarketConfiguration, SimulatedMarket
+from lob.market import MarketConfiguration, shared_markets
 
 
 def write_simulated_capture(
-    path: Path, configurations: Sequence[MarketConfiguration], *, messages: int, created_ns: int
+    path: Path,
+    configurations: Sequence[MarketConfiguration],
+    *,
+    messages: int,
+    created_ns: int,
+    trades: bool = False,
 ) -> int:
-    """Record the first `messages` messages of the markets in the order of their time.
+    """Record the first `messages` messages of the markets, with their trades or not, in the order of time.
 
     Answers the file's size in bytes. Raises InputError where `path` exists or there are no messages to write.
     """
@@ -21,7 +26,7 @@ def write_simulated_capture(
         raise InputError(f"messages: {messages} came; allowed: 1 and above")
     hints = {configuration.symbol: configuration.hint for configuration in configurations}
     frames = heapq.merge(
-        *(SimulatedMarket(configuration).frames() for configuration in configurations),
+        *(market.frames() for market in shared_markets(configurations, trades=trades)),
         key=lambda captured: captured.receive_ns,
     )
     with RecordingWriter(

@@ -420,12 +420,12 @@ async def test_a_capture_of_several_files_and_symbols(tmp_path: Path) -> None:
     captures = [recorded(tmp_path, 30, symbol=symbol) for symbol in ("BTCUSDT", "ETHUSDT")]
     both = open_captures([path for capture in captures for path in capture.paths])
     listing = capture_listing(both)
-    assert list(listing.markets) == ["orderbook.50.BTCUSDT", "orderbook.50.ETHUSDT"]
+    assert list(listing.topics) == ["orderbook.50.BTCUSDT", "orderbook.50.ETHUSDT"]
     async with running(listing, pace=MAX) as exchange, session(exchange) as one:
         await one.ask(op="subscribe", args=["orderbook.50.ETHUSDT"])
         assert await one.take(30) == [captured.frame for captured in captures[1]]
     only = capture_listing(both, symbols=["ETHUSDT"])
-    assert list(only.markets) == ["orderbook.50.ETHUSDT"]
+    assert list(only.topics) == ["orderbook.50.ETHUSDT"]
 
 
 # --- slow clients

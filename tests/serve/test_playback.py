@@ -3,9 +3,10 @@
 import asyncio
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,7 @@ from lob.errors import CaptureError, InputError
 from lob.market import MarketConfiguration, SimulatedMarket
 from serve.exchange_book import ExchangeBook
 from serve.faults import Delivery, drop_every, faultless
-from serve.playback import Pace, Timeline
+from serve.playback import Pace, Player, Timeline
 
 BYBIT_SPOT = "bybit/spot_btcusdt_cpp_trading_core/orderbook50_btcusdt_1000frames_20260808.ndjson"
 BYBIT_ARCHIVE = "bybit/linear_xrpusdt_ob500_nautilus/xrpusdt-ob500.data.zip"
@@ -43,6 +44,12 @@ class Listener:
 
 def simulated(count: int) -> list[CapturedFrame]:
     return list(SimulatedMarket(MarketConfiguration(seed=4)).frames(count))
+
+
+def play(topic: str, open_frames: Callable[[], list[CapturedFrame]], **settings: Any) -> Timeline:
+    """The timeline of a market with one topic."""
+    player = Player([topic], lambda: ((topic, frame) for frame in open_frames()), **settings)
+    return player.timelines[topic]
 
 
 async def until(condition: Callable[[], bool], timeout_s: float = 20) -> None:
@@ -75,7 +82,7 @@ def plain_book(frames: list[bytes]) -> tuple[int, dict[float, str], dict[float, 
 @pytest.mark.anyio
 async def test_nothing_plays_before_the_first_subscription() -> None:
     frames = simulated(50)
-    timeline = Timeline("t", lambda: frames, pace=Pace(speed=None))
+    timeline = play("t", lambda: frames, pace=Pace(speed=None))
     await asyncio.sleep(0.05)
     assert (timeline.played, timeline.is_running) == (0, False)
     listener = Listener()
@@ -88,7 +95,7 @@ async def test_nothing_plays_before_the_first_subscription() -> None:
 async def test_pace_is_the_recorded_one_without_drift() -> None:
     frames = [CapturedFrame(i * 10_000_000, b"%d" % i) for i in range(60)]  # every 10 ms
     listener = Listener()
-    timeline = Timeline("t", lambda: frames, pace=Pace(speed=2))
+    timeline = play("t", lambda: frames, pace=Pace(speed=2))
     timeline.join(listener)
     await until(lambda: not timeline.is_running)
     late_s = [at - listener.times_s[0] - i * 0.005 for i, at in enumerate(listener.times_s)]
@@ -100,7 +107,7 @@ async def test_pace_is_the_recorded_one_without_drift() -> None:
 @pytest.mark.anyio
 async def test_at_a_set_speed_the_market_goes_on_without_subscribers() -> None:
     frames = simulated(100)
-    timeline = Timeline("t", lambda: frames, pace=Pace(speed=20))
+    timeline = play("t", lambda: frames, pace=Pace(speed=20))
     timeline.leave(timeline.join(Listener()))
     await until(lambda: timeline.played == 100)
 
@@ -109,7 +116,7 @@ async def test_at_a_set_speed_the_market_goes_on_without_subscribers() -> None:
 async def test_at_the_subscribers_pace_the_market_waits_for_each_of_them() -> None:
     frames = simulated(100)
     quick, slow = Listener(), Listener(room=asyncio.Semaphore(10))
-    timeline = Timeline("t", lambda: frames, pace=Pace(speed=None))
+    timeline = play("t", lambda: frames, pace=Pace(speed=None))
     timeline.join(quick)
     timeline.join(slow)
     await until(lambda: len(slow.frames) == 10)
@@ -126,7 +133,7 @@ async def test_at_the_subscribers_pace_the_market_waits_for_each_of_them() -> No
 async def test_at_the_subscribers_pace_the_market_waits_for_the_next_one() -> None:
     frames = simulated(200)
     first = Listener(room=asyncio.Semaphore(20))
-    timeline = Timeline("t", lambda: frames, pace=Pace(speed=None))
+    timeline = play("t", lambda: frames, pace=Pace(speed=None))
     subscription = timeline.join(first)
     await until(lambda: len(first.frames) == 20)
     timeline.leave(subscription)
@@ -145,7 +152,7 @@ async def test_at_the_subscribers_pace_the_market_waits_for_the_next_one() -> No
 @pytest.mark.anyio
 async def test_who_comes_later_starts_from_the_book_of_that_moment() -> None:
     frames = simulated(400)
-    timeline = Timeline("t", lambda: frames, pace=Pace(speed=20))
+    timeline = play("t", lambda: frames, pace=Pace(speed=20))
     early = Listener()
     timeline.join(early)
     later: list[Listener] = []
@@ -173,7 +180,7 @@ async def test_who_comes_later_starts_from_the_book_of_that_moment() -> None:
 async def test_loop_plays_again_from_the_start() -> None:
     frames = simulated(20)
     listener = Listener()
-    timeline = Timeline("t", lambda: frames, pace=Pace(speed=None), ending="loop")
+    timeline = play("t", lambda: frames, pace=Pace(speed=None), ending="loop")
     timeline.join(listener)
     await until(lambda: len(listener.frames) >= 60)
     await timeline.stop()
@@ -184,7 +191,7 @@ async def test_loop_plays_again_from_the_start() -> None:
 @pytest.mark.anyio
 async def test_loop_of_nothing_ends() -> None:
     ends: list[Exception | None] = []
-    timeline = Timeline("t", list, pace=Pace(speed=None), ending="loop", on_end=ends.append)
+    timeline = play("t", list, pace=Pace(speed=None), ending="loop", on_end=ends.append)
     timeline.join(Listener())
     await until(lambda: ends == [None])
 
@@ -199,7 +206,7 @@ async def test_a_damaged_capture_ends_the_timeline_after_what_precedes_the_damag
 
     ends: list[Exception | None] = []
     listener = Listener()
-    timeline = Timeline("t", damaged, pace=Pace(speed=None), on_end=ends.append)
+    timeline = play("t", damaged, pace=Pace(speed=None), on_end=ends.append)
     timeline.join(listener)
     await until(lambda: bool(ends))
     assert len(listener.frames) == 10
@@ -213,9 +220,7 @@ async def test_a_defect_ends_the_timeline_and_is_logged(caplog: pytest.LogCaptur
         raise ZeroDivisionError
 
     ends: list[Exception | None] = []
-    timeline = Timeline(
-        "t", lambda: simulated(5), pace=Pace(speed=None), faults=(broken,), on_end=ends.append
-    )
+    timeline = play("t", lambda: simulated(5), pace=Pace(speed=None), faults=(broken,), on_end=ends.append)
     timeline.join(Listener())
     await until(lambda: bool(ends))
     assert isinstance(ends[0], ZeroDivisionError)
@@ -294,7 +299,7 @@ def test_the_book_passes_over_what_it_cannot_read(bad: bytes) -> None:
 @pytest.mark.parametrize("count", [1, 2, 7])
 def test_drop_every_sends_none_of_each_nth_delta(count: int) -> None:
     frames = simulated(50)
-    deliveries = list(drop_every(count)(faultless(frames)))
+    deliveries = list(drop_every(count)(faultless(("t", frame) for frame in frames)))
     assert [(delivery.receive_ns, delivery.market) for delivery in deliveries] == frames
     expected = [i == 0 or i % count != 0 for i in range(50)]  # the first is the snapshot, always sent
     assert [delivery.sent == (delivery.market,) for delivery in deliveries] == expected
@@ -310,7 +315,7 @@ def test_drop_every_of_nothing_is_refused() -> None:
 async def test_a_dropped_delta_is_in_the_exchange_s_book() -> None:
     frames = simulated(100)
     listener = Listener()
-    timeline = Timeline("t", lambda: frames, pace=Pace(speed=None), faults=(drop_every(10),))
+    timeline = play("t", lambda: frames, pace=Pace(speed=None), faults=(drop_every(10),))
     timeline.join(listener)
     await until(lambda: not timeline.is_running)
     ids = [json.loads(frame)["data"]["u"] for frame in listener.frames]
@@ -326,10 +331,12 @@ async def test_a_fault_may_send_more_and_other_frames() -> None:
 
     def twice_and_garbage(deliveries: Iterator[Delivery]) -> Iterator[Delivery]:
         for delivery in deliveries:
-            yield Delivery(delivery.receive_ns, delivery.market, (delivery.market, b"{", delivery.market))
+            yield Delivery(
+                delivery.receive_ns, delivery.market, (delivery.market, b"{", delivery.market), "t"
+            )
 
     listener = Listener()
-    timeline = Timeline("t", lambda: frames, pace=Pace(speed=None), faults=(twice_and_garbage,))
+    timeline = play("t", lambda: frames, pace=Pace(speed=None), faults=(twice_and_garbage,))
     timeline.join(listener)
     await until(lambda: not timeline.is_running)
     assert listener.frames == [part for f in frames for part in (f.frame, b"{", f.frame)]
