@@ -1,8 +1,8 @@
 """Holding a fused step against `ort-step` on a sequence of rows before it may serve.
 
-Tolerances are on the largest difference of a logit, over the sequence's largest logit where that is above 1.
-float32 is the project's own: the two add in another order, and differ by 1e-6 or so. The others are set from
-differences measured on trained models (`docs/fused-engine.md` gives them), with room for other weights.
+Tolerances are on the largest difference of a logit, relative to that logit where it is above 1. float32 is the
+project's own: the two add in another order, and differ by 2e-6 or so. The others are four to six times the
+largest difference on trained models and real rows (`docs/fused-engine.md` gives them).
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from inference.fused.model_weights import ModelWeights
 
 Rows = npt.NDArray[np.float32]
 
-TOLERANCES: dict[str, float] = {"float32": 1e-5, "bfloat16": 3e-2, "int16": 1e-3, "int8": 0.25}
+TOLERANCES: dict[str, float] = {"float32": 1e-5, "bfloat16": 2e-2, "int16": 5e-4, "int8": 0.15}
 
 PROBE_ROWS = 256
 PROBE_ROWS_WITHOUT_JIT = 32
@@ -44,17 +44,17 @@ def largest_difference(
 ) -> float:
     """The largest difference from `reference` over `rows`, both reset before and once within them.
 
-    Relative to the largest logit of the reference where that is above 1. Not a number where either answers
-    something that is not finite.
+    Relative to the reference's logit where that is above 1. Not a number where either answers something that
+    is not finite.
     """
-    largest, difference = 1.0, 0.0
+    difference = 0.0
     for part in np.split(rows, [len(rows) // 3]):
         reset()
         reference.reset()
         for row in part:
             came, wanted = push(row), reference.push(row)
             assert wanted is not None, "a reference that answers every row"
-            largest = max(largest, float(np.abs(wanted).max()))
-            difference = float(np.maximum(difference, np.abs(came - wanted).max()))
+            apart = np.abs(came - wanted) / np.maximum(np.abs(wanted), 1)  # (H, C)
+            difference = float(np.maximum(difference, apart.max()))
     reset()
-    return difference / largest
+    return difference

@@ -204,6 +204,7 @@ class TestProbe:
         ):
             FusedEngine(artifact, precision=precision)
 
+    @needs_compilation  # a probe without the jit is too short for the smallest of these
     @pytest.mark.parametrize(
         "name",
         [
