@@ -1,8 +1,8 @@
 """Holding a fused step against `ort-step` on a sequence of rows before it may serve.
 
 Tolerances are on the largest difference of a logit, relative to that logit where it is above 1. float32 is
-the project's own: the two add in another order, and differ by 2e-6 or so. The others are four to six times the
-largest difference on trained models and real rows (`docs/fused-engine.md` gives them).
+the project's own: the two add in another order, and differ by 2e-6 or so. The others are four to six times
+the largest difference on trained models and real rows (`docs/fused-engine.md` gives them).
 """
 
 from collections.abc import Callable
