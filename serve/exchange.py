@@ -6,9 +6,11 @@ connects to Bybit. It answers `instruments-info` and `healthz` over HTTP on the 
 
 import asyncio
 import logging
+import socket
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from http import HTTPStatus
+from pathlib import Path
 from types import TracebackType
 from typing import Self, cast
 from urllib.parse import parse_qsl, urlsplit
@@ -20,14 +22,19 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request as HttpRequest
 from websockets.http11 import Response
 
+from lob.errors import InputError
 from serve.bybit_stream import CATEGORIES, Category, category_of
 from serve.exchange_client import ExchangeClient, ExchangeCounters
+from serve.fault_injection import FaultInjector
+from serve.fault_journal import BookJournal, FaultJournal
+from serve.fault_plan import FaultPlan
 from serve.faults import Fault, drop_every
 from serve.instruments_info import instruments_info
 from serve.listener import address_of, listen
 from serve.listing import Listing
 from serve.outbox import CLOSING_S, Outbox
 from serve.playback import Ending, Pace, Player
+from serve.wire_faults import FaultyConnection
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +46,12 @@ MAXIMUM_REQUEST_BYTES = 64 * 1024
 
 HANDSHAKE_S = 3.0
 """How long a connection may take to say what it wants."""
+
+IDLE_SCAN_S = 30.0
+"""How often idle connections are looked for, at the least."""
+
+REOPENING_S = 0.1
+"""After so long a port that was given up is asked for again."""
 
 # Websocket close codes.
 NORMAL_CLOSURE, GOING_AWAY = 1000, 1001
@@ -58,6 +71,22 @@ class ExchangeConfiguration:
     """A client for whom more wait is too slow, and its connection is ended."""
     patience_s: float = 30.0
     """At the pace of the subscribers: how long the market waits for one that takes nothing."""
+    idle_s: float = 600.0
+    """A connection on which neither the client nor the exchange says anything for so long is ended: ten
+    minutes at Bybit, where neither ping nor stream data came (documentation v5, "Connect")."""
+    maximum_connections: int = 1_000
+    """More are answered with HTTP 403; Bybit's limit for an address and category."""
+    faults: FaultPlan = field(default_factory=FaultPlan)
+    fault_log: Path | None = None
+    book_log: Path | None = None
+    kept_books: int = 0
+    """Of how many updates of each topic the exchange's own book can be asked for."""
+
+    def __post_init__(self) -> None:
+        if not self.idle_s > 0:
+            raise InputError(f"idle_s: {self.idle_s} came; allowed: a number of seconds above 0")
+        if self.maximum_connections < 1:
+            raise InputError(f"maximum_connections: {self.maximum_connections} came; allowed: 1 and above")
 
 
 class Exchange:
@@ -69,9 +98,21 @@ class Exchange:
     """
 
     def __init__(self, listing: Listing, configuration: ExchangeConfiguration) -> None:
+        self.faults = FaultJournal(configuration.fault_log)
+        """Which faults were injected so far."""
+        self.books = BookJournal(kept=configuration.kept_books, path=configuration.book_log)
+        """The exchange's own book at each update."""
+        self._injector = FaultInjector(
+            configuration.faults,
+            speed=configuration.pace.speed,
+            on_injection=self.faults.record,
+            is_heard=lambda topic: self.timelines[topic].is_heard,
+        )
         faults: tuple[Fault, ...] = ()
         if configuration.drop_every is not None:
             faults = (drop_every(configuration.drop_every),)
+        if not configuration.faults.is_empty:
+            faults = (*faults, self._injector.inject)
         self.listing = listing
         self.counters = ExchangeCounters()
         self.ended = asyncio.Event()
@@ -79,7 +120,9 @@ class Exchange:
         self.host, self.port = configuration.host, configuration.port
         self._configuration = configuration
         self._clients: set[ExchangeClient] = set()
-        self._server: Server | None = None
+        self._servers: list[Server] = []
+        self._refusal: asyncio.Task[None] | None = None
+        self._sweeper: asyncio.Task[None] | None = None
         self._finishing: asyncio.Task[None] | None = None
         self._players = [
             Player(
@@ -88,6 +131,9 @@ class Exchange:
                 pace=configuration.pace,
                 ending=configuration.ending,
                 faults=faults,
+                opening=self._injector.opening,
+                on_applied=self.books.record if self.books.is_needed else None,
+                on_refusal=self.refuse,
                 on_end=self._on_market_end,
             )
             for market in listing.markets
@@ -101,14 +147,50 @@ class Exchange:
         return f"ws://{self.host}:{self.port}{STREAM_PATH}{category}"
 
     async def __aenter__(self) -> Self:
-        listener = listen(self._configuration.host, self._configuration.port)
+        try:
+            listener = listen(self._configuration.host, self._configuration.port)
+        except InputError:
+            self._close_journals()
+            raise
         self.host, self.port = address_of(listener)
+        await self._open(listener)
+        self._sweeper = asyncio.create_task(self._end_idle_connections(), name="exchange idle connections")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        assert self._servers, "left before it was entered"
+        for task in (self._finishing, self._refusal, self._sweeper):
+            if task is not None:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+        for player in self._players:
+            await player.stop()
+        outboxes = [client.outbox for client in self._clients]
+        await asyncio.gather(*(outbox.cut(GOING_AWAY, "the exchange is stopping") for outbox in outboxes))
+        for server in self._servers:
+            server.close(code=GOING_AWAY, reason="the exchange is stopping")
+            await server.wait_closed()
+        self._close_journals()
+
+    def refuse(self, seconds: float) -> None:
+        """End all connections without a word, and refuse new ones for so long."""
+        if self._refusal is None or self._refusal.done():
+            self._refusal = asyncio.create_task(self._refuse(seconds), name="exchange refusal")
+
+    def _close_journals(self) -> None:
+        self.faults.close()
+        self.books.close()
+
+    async def _open(self, listener: socket.socket) -> None:
         # Handshakes that fail are the client's affair; what goes wrong in `_serve` is logged there.
         silent = logging.getLogger(f"{__name__}.handshakes")
         silent.setLevel(logging.CRITICAL)
-        self._server = await serve(
+        server = await serve(
             self._serve,
             sock=listener,
+            create_connection=FaultyConnection,
             process_request=self._answer_http,
             compression=None,
             max_size=MAXIMUM_REQUEST_BYTES,
@@ -117,20 +199,35 @@ class Exchange:
             close_timeout=CLOSING_S,
             logger=silent,
         )
-        return self
+        self._servers.append(server)
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        assert self._server is not None, "left before it was entered"
-        if self._finishing is not None:
-            self._finishing.cancel()
-        for player in self._players:
-            await player.stop()
-        outboxes = [client.outbox for client in self._clients]
-        await asyncio.gather(*(outbox.cut(GOING_AWAY, "the exchange is stopping") for outbox in outboxes))
-        self._server.close(code=GOING_AWAY, reason="the exchange is stopping")
-        await self._server.wait_closed()
+    async def _refuse(self, seconds: float) -> None:
+        until_s = asyncio.get_running_loop().time() + seconds
+        (server,) = self._servers
+        server.close(close_connections=False)
+        for client in self._clients:
+            client.connection.transport.abort()
+        await server.wait_closed()
+        await asyncio.sleep(max(0.0, until_s - asyncio.get_running_loop().time()))
+        while True:
+            try:
+                listener = listen(self._configuration.host, self.port)
+                break
+            except InputError as error:  # somebody else has the port for a moment
+                logger.warning("cannot listen again yet: %s", error)
+                await asyncio.sleep(REOPENING_S)
+        self._servers.clear()
+        await self._open(listener)
+
+    async def _end_idle_connections(self) -> None:
+        clock = asyncio.get_running_loop().time
+        idle_s = self._configuration.idle_s
+        while True:
+            await asyncio.sleep(min(idle_s / 4, IDLE_SCAN_S))
+            for client in tuple(self._clients):
+                if clock() - max(client.asked_s, client.outbox.sent_s) >= idle_s:
+                    self.counters.idle += 1
+                    await client.outbox.cut(NORMAL_CLOSURE, f"nothing was said for {idle_s:g} s")
 
     async def _serve(self, connection: ServerConnection) -> None:
         """One client, from its handshake to its end."""
@@ -143,7 +240,8 @@ class Exchange:
             patience_s=configuration.patience_s,
             on_overrun=self._count_overrun,
         )
-        client = ExchangeClient(category, self.timelines, outbox, self.counters)
+        rejects = self._injector.rejects
+        client = ExchangeClient(category, connection, self.timelines, outbox, self.counters, rejects=rejects)
         self._clients.add(client)
         self.counters.connections += 1
         writer = asyncio.create_task(outbox.run(), name="exchange outbox")
@@ -164,9 +262,21 @@ class Exchange:
         """The response to a plain HTTP request; None lets a websocket handshake go on."""
         parts = urlsplit(request.path)
         if parts.path.startswith(STREAM_PATH) and category_of(parts.path) is not None:
-            return None
+            if len(self._clients) < self._configuration.maximum_connections:
+                return None
+            self.counters.turned_away += 1
+            body = msgspec.json.encode(
+                {"error": f"{len(self._clients)} connections stand; no more are allowed"}
+            )
+            return _json_response(HTTPStatus.FORBIDDEN, body)
         if parts.path == HEALTH_PATH:
-            health = {"status": "ok", "topics": list(self.timelines), "source": self.listing.source}
+            health = {
+                "status": "ok",
+                "topics": list(self.timelines),
+                "source": self.listing.source,
+                "counters": asdict(self.counters),
+                "faults": dict(self.faults.counts),
+            }
             return _json_response(HTTPStatus.OK, msgspec.json.encode(health))
         if parts.path == INSTRUMENTS_PATH:
             query = dict(parse_qsl(parts.query))

@@ -74,6 +74,11 @@ class ExchangeBook:
         """The asks, best first."""
         return [self._asks[price] for price in sorted(self._asks)]
 
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """How many bids and asks there are."""
+        return len(self._bids), len(self._asks)
+
     def apply(self, frame: bytes) -> None:
         """Follow one frame; what cannot be read is passed over, and shows as a gap at the next one."""
         try:

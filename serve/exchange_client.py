@@ -1,11 +1,21 @@
 """One connection to the local exchange: what its client asks, and which topics it has."""
 
+import asyncio
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from websockets.asyncio.server import ServerConnection
+
 from serve.bybit_stream import Category
-from serve.exchange_protocol import INVALID_OPERATION, Request, RequestError, Wording, read_request
+from serve.exchange_protocol import (
+    INVALID_OPERATION,
+    MAXIMUM_ARGS_CHARACTERS,
+    Request,
+    RequestError,
+    Wording,
+    read_request,
+)
 from serve.outbox import Outbox
 from serve.playback import Subscription, Timeline
 
@@ -20,19 +30,33 @@ class ExchangeCounters:
     """Requests that were answered with an error."""
     overruns: int = 0
     """Connections ended because their client was too slow."""
+    idle: int = 0
+    """Connections ended because nothing was said on them."""
+    turned_away: int = 0
+    """Connections refused because there were too many."""
 
 
 class ExchangeClient:
-    """One client's topics among the exchange's `timelines`; its answers and frames go to `outbox`."""
+    """One client's topics among the exchange's `timelines`; its answers and frames go to `outbox`.
+
+    `rejects` says whether a request that nothing else is wrong with is to be refused all the same.
+    """
 
     def __init__(
         self,
         category: Category,
+        connection: ServerConnection,
         timelines: Mapping[str, Timeline],
         outbox: Outbox,
         counters: ExchangeCounters,
+        *,
+        rejects: Callable[[Sequence[str]], bool] = lambda _: False,
     ) -> None:
+        self.connection = connection
         self.outbox = outbox
+        self.asked_s = asyncio.get_running_loop().time()
+        """When the client last sent anything, on the event loop's clock."""
+        self._rejects = rejects
         self._timelines = timelines
         self._counters = counters
         self._wording = Wording(category=category, connection_id=secrets.token_hex(10))
@@ -41,6 +65,7 @@ class ExchangeClient:
     def answer(self, message: str | bytes) -> None:
         """Act on one message of the client and answer it."""
         self._counters.requests += 1
+        self.asked_s = asyncio.get_running_loop().time()
         try:
             request = read_request(message)
         except RequestError as error:
@@ -71,6 +96,11 @@ class ExchangeClient:
                 reason = self._wording.unknown_topic(topic)
             elif topic in self._subscriptions or topic in request.args[:i]:
                 reason = self._wording.already_subscribed(topic)
+        characters = sum(map(len, [*self._subscriptions, *request.args]))
+        if reason is None and characters > MAXIMUM_ARGS_CHARACTERS:
+            reason = self._wording.too_many_characters()
+        if reason is None and self._rejects(request.args):
+            reason = self._wording.rejected()
         if reason is not None:
             self._refuse(reason, request)
             return

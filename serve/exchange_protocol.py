@@ -13,6 +13,9 @@ from serve.bybit_stream import Category
 SPOT_MAXIMUM_ARGS = 10
 """Topics that one request may hold on the spot stream."""
 
+MAXIMUM_ARGS_CHARACTERS = 21_000
+"""Characters of all the topics of one connection together (Bybit API documentation v5, "Connect")."""
+
 
 class Request(msgspec.Struct):
     """What a client asks: `op` on the topics `args`; `req_id` comes back in the answer."""
@@ -77,6 +80,14 @@ class Wording:
     def already_subscribed(self, topic: str) -> str:
         """The reason given for a topic that the connection has."""
         return f"error:already subscribed,topic:{topic}"
+
+    def too_many_characters(self) -> str:
+        """The reason given for more topics than a connection may have; Bybit's own words are not recorded."""
+        return f"error:args length >{MAXIMUM_ARGS_CHARACTERS}"
+
+    def rejected(self) -> str:
+        """The reason given for a subscription that fails by an injected fault."""
+        return "error:internal error,injected fault"
 
     def bad_args(self, request: Request) -> str | None:
         """The reason given for a request with no topics or too many; None where their number is right."""

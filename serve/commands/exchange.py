@@ -11,10 +11,14 @@ import msgspec
 from lob.captures import open_captures
 from lob.market import INTERVAL_MS, MarketConfiguration
 from serve.exchange import Exchange, ExchangeConfiguration
+from serve.fault_plan import KINDS, FaultPlan, read_rule, read_script
 from serve.listing import Listing, capture_listing, simulated_listing
 from serve.logs import configure_logging
 from serve.playback import Ending, Pace
 from serve.simulated_capture import write_simulated_capture
+
+ALL_DEPTHS = ("1", "50", "200", "1000")
+RANDOM_EVERY_S = 10.0
 
 
 @click.command("exchange")
@@ -25,11 +29,16 @@ from serve.simulated_capture import write_simulated_capture
     "--depth",
     "depths",
     multiple=True,
-    type=click.Choice(list(map(str, INTERVAL_MS))),
-    help="Levels a side of the simulated market's topic [default: 50]. A capture has its own.",
+    type=click.Choice([*map(str, INTERVAL_MS), "all"]),
+    help="Levels a side of the simulated market's topics, of one book [default: 50]; all: 1, 50, 200, 1000.",
 )
+@click.option("--trades", is_flag=True, help="Serve publicTrade of the simulated market too.")
 @click.option(
-    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the simulated market."
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Of the simulated market and of the faults.",
 )
 @click.option("--tick-size", help="As text, 0.10; else as the capture states it, or inferred from prices.")
 @click.option(
@@ -50,6 +59,41 @@ from serve.simulated_capture import write_simulated_capture
 @click.option(
     "--drop-every", type=click.IntRange(min=1), metavar="N", help="Fault: send none of every N-th delta."
 )
+@click.option(
+    "--fault",
+    "rules",
+    multiple=True,
+    metavar="KIND[:NAME=VALUE,...]",
+    help="Inject a fault, as drop:every=100,after=50; docs/exchange.md lists kinds and names. Repeatable.",
+)
+@click.option(
+    "--faults", "script", metavar="random|FILE", help="Faults at random, or those of a script of JSON lines."
+)
+@click.option(
+    "--fault-every",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="About how long random faults are apart, for each symbol [default: 10].",
+)
+@click.option(
+    "--fault-kind", "kinds", multiple=True, type=click.Choice(list(KINDS)), help="Random: only these."
+)
+@click.option(
+    "--fault-log", type=click.Path(path_type=Path), help="Write a JSON line for each injected fault here."
+)
+@click.option(
+    "--book-log", type=click.Path(path_type=Path), help="Write the digest of the book at each update here."
+)
+@click.option(
+    "--idle-seconds",
+    type=click.FloatRange(min=0, min_open=True),
+    default=600,
+    show_default=True,
+    help="End a connection on which nothing is said for so long.",
+)
+@click.option(
+    "--max-connections", type=click.IntRange(min=1), default=1_000, show_default=True, help="Refuse more."
+)
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option(
     "--port", type=click.IntRange(0, 65_535), default=9001, show_default=True, help="0: any free one."
@@ -69,6 +113,15 @@ def command(
     speed: str,
     ending: Ending,
     drop_every: int | None,
+    trades: bool,
+    rules: tuple[str, ...],
+    script: str | None,
+    fault_every: float | None,
+    kinds: tuple[str, ...],
+    fault_log: Path | None,
+    book_log: Path | None,
+    idle_seconds: float,
+    max_connections: int,
     host: str,
     port: int,
     written: Path | None,
@@ -85,8 +138,11 @@ def command(
         raise click.UsageError("--write and --messages go together")
     if written is not None and not simulate:
         raise click.UsageError("--write records the simulated market: it needs --simulate")
-    if depths and not simulate:
-        raise click.UsageError("--depth is for --simulate; a capture is served at the depths it holds")
+    if (depths or trades) and not simulate:
+        name = "--depth" if depths else "--trades"
+        raise click.UsageError(f"{name} is for --simulate; a capture is served with what it holds")
+    if (fault_every is not None or kinds) and script != "random":
+        raise click.UsageError("--fault-every and --fault-kind are for --faults random")
 
     if not simulate:
         listing = capture_listing(open_captures(captures), symbols=symbols, tick_size=tick_size)
@@ -94,20 +150,58 @@ def command(
         markets = [
             MarketConfiguration(symbol=symbol, depth=int(depth), seed=seed, tick_size=tick_size or "0.10")
             for symbol in symbols or ("BTCUSDT",)
-            for depth in depths or ("50",)
+            for depth in _depths(depths)
         ]
         if written is not None and messages is not None:
-            size = write_simulated_capture(written, markets, messages=messages, created_ns=time.time_ns())
+            size = write_simulated_capture(
+                written, markets, messages=messages, created_ns=time.time_ns(), trades=trades
+            )
             report = {"path": str(written), "messages": messages, "bytes": size, "source": markets[0].source}
             text = f"{messages:,} messages of the {markets[0].source} written to {written} ({size:,} bytes)"
             click.echo(msgspec.json.encode(report).decode() if as_json else text)
             return
-        listing = simulated_listing(markets)
+        listing = simulated_listing(markets, trades=trades)
     configuration = ExchangeConfiguration(
-        host=host, port=port, pace=Pace.read(speed), ending=ending, drop_every=drop_every
+        host=host,
+        port=port,
+        pace=Pace.read(speed),
+        ending=ending,
+        drop_every=drop_every,
+        idle_s=idle_seconds,
+        maximum_connections=max_connections,
+        faults=_plan(rules, script, fault_every, kinds, seed),
+        fault_log=fault_log,
+        book_log=book_log,
     )
     configure_logging("info")
     asyncio.run(_run(listing, configuration, as_json=as_json))
+
+
+def _depths(given: tuple[str, ...]) -> tuple[int, ...]:
+    """The depths that the options name, each once."""
+    names = [name for one in given or ("50",) for name in (ALL_DEPTHS if one == "all" else (one,))]
+    return tuple(dict.fromkeys(map(int, names)))
+
+
+def _plan(
+    rules: tuple[str, ...],
+    script: str | None,
+    fault_every: float | None,
+    kinds: tuple[str, ...],
+    seed: int,
+) -> FaultPlan:
+    """The faults that the options ask for."""
+    asked = tuple(map(read_rule, rules))
+    if script is None:
+        return FaultPlan(rules=asked, seed=seed)
+    if script != "random":
+        return FaultPlan(rules=asked + read_script(Path(script)), seed=seed)
+    return FaultPlan(
+        rules=asked,
+        random_every_s=RANDOM_EVERY_S if fault_every is None else fault_every,
+        random_kinds=kinds or tuple(KINDS),
+        seed=seed,
+    )
 
 
 async def _run(listing: Listing, configuration: ExchangeConfiguration, *, as_json: bool) -> None:
