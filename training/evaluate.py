@@ -66,14 +66,14 @@ def evaluate_streams(
     where it was trained on none), the other one to the stream scored alone.
     """
     seen = [stream for stream in streams if record.stream(stream.name) is not None] or list(streams)
-    calibration = [stream for stream in seen if stream.name in record.calibration_streams] or seen
-    pooled = fit_logistic_baselines(POOLED, seen, calibration, record.warmup_rows)
+    validation = [stream for stream in seen if stream.name in record.validation_streams] or seen
+    pooled = fit_logistic_baselines(POOLED, seen, validation, record.warmup_rows)
     evaluated = []
     for stream in chosen:
         own = [stream] if len(stream.split.validation) > record.warmup_rows + max(stream.horizons) else []
         baselines = [pooled]
         if len(seen) > 1 and stream.shares("training").all():
-            baselines.append(fit_logistic_baselines(OWN, [stream], own or calibration, record.warmup_rows))
+            baselines.append(fit_logistic_baselines(OWN, [stream], own or validation, record.warmup_rows))
         evaluated.append(
             evaluate_stream(
                 stream, forecasts[stream.name], baselines, part=part, warmup_rows=record.warmup_rows
@@ -110,12 +110,12 @@ def fit_logistic_baselines(
 ) -> FittedBaselines:
     """The last row's logistic regressions on the training parts, calibrated as the models are."""
     models, temperatures = [], []
-    for horizon in range(len(streams[0].horizons)):
+    for horizon, ahead in enumerate(streams[0].horizons):
         rows, labels = gathered(streams, "training", horizon, warmup_rows=1)
         model = LogisticBaseline(rows, labels)
         rows, labels = gathered(validation, "validation", horizon, warmup_rows=warmup_rows)
         models.append(model)
-        temperatures.append(fit_temperature(model.logits(rows), labels))
+        temperatures.append(fit_temperature(model.logits(rows), labels, overlap_rows=ahead))
     return FittedBaselines(
         method=method,
         streams=tuple(stream.name for stream in streams),

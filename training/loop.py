@@ -38,11 +38,11 @@ class TrainingConfig:
 
     epochs: int = 30
     patience: int = 10  # epochs without a better validation log loss before it ends
-    lane_rows: int = 1024  # how far a state is carried
+    lane_rows: int = 4096  # how far a state is carried
     lanes: int = 16  # side by side in a batch
     chunk_rows: int = 128  # rows between two steps of the optimiser; gradients do not cross
     learning_rate: float = 2e-3
-    linear_learning_rate: float = 2e-3  # of the linear path, which starts fitted
+    linear_learning_rate: float = 2e-4  # of the linear path, which starts fitted
     warmup_epochs: float = 2.0
     weight_decay: float = 0.05
     gradient_clip: float = 1.0
@@ -194,13 +194,11 @@ def train_seed(
     *,
     seed: int,
     directory: Path,
-    calibration: Sequence[LabelledStream] | None = None,
     resume: bool = False,
     watcher: Watcher | None = None,
 ) -> SeedRecord:
     """Train one seed on `streams`, stop by the validation parts of `validation`, write it all to `directory`.
 
-    The temperatures are fitted to the validation parts of `calibration`, by default those of `validation`.
     With `resume` it goes on from the last epoch saved there, if any. Raises InputError where the saved state
     is of another model.
     """
@@ -242,7 +240,7 @@ def train_seed(
         best_epoch=best_epoch(epochs).epoch,
         epochs=epochs,
         validation_log_loss=best_epoch(epochs).validation_log_loss,
-        temperatures=tuple(validation_temperatures(model, calibration or validation, config.warmup_rows)),
+        temperatures=tuple(validation_temperatures(model, validation, config.warmup_rows)),
         seconds=seconds_before + time.monotonic() - started,
         threads=torch.get_num_threads(),
         parameters=parameter_count(model),
@@ -278,4 +276,4 @@ def validation_temperatures(
     served = [served_rows(stream, "validation", warmup_rows) for stream in validation]
     logits = [part_logits(model, s, "validation")[rows] for s, rows in zip(validation, served, strict=True)]
     labels = [s.part_labels("validation")[rows] for s, rows in zip(validation, served, strict=True)]
-    return fit_temperatures(np.concatenate(logits), np.concatenate(labels))
+    return fit_temperatures(np.concatenate(logits), np.concatenate(labels), validation[0].horizons)

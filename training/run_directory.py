@@ -61,8 +61,7 @@ class RunRecord(Record, frozen=True, kw_only=True):
     model: dict[str, Any]  # MambaLOBConfig.as_dict()
     training: dict[str, Any]  # TrainingConfig as a dict
     streams: tuple[StreamRecord, ...]
-    validation_streams: tuple[str, ...]  # whose validation parts stop training
-    calibration_streams: tuple[str, ...]  # whose validation parts the temperatures are fitted to
+    validation_streams: tuple[str, ...]  # whose validation parts stop training and fit the temperatures
 
     def stream(self, name: str) -> StreamRecord | None:
         """The stream called `name`; None where the run had no such stream."""

@@ -24,7 +24,6 @@ class TrainingRun:
     directory: Path
     streams: list[LabelledStream]
     validation: list[LabelledStream]
-    calibration: list[LabelledStream]
     model_config: MambaLOBConfig
     config: TrainingConfig
     resume: bool
@@ -45,14 +44,13 @@ def prepare_run(
 ) -> TrainingRun:
     """Pool the data sets and write `run.json`, or with `resume` hold it against the one that is there.
 
-    `validate_on` names the streams whose validation parts stop training, by default all that have one; the
-    temperatures are fitted to all that have one. Raises InputError where there is none, or where
-    `directory` holds another run.
+    `validate_on` names the streams whose validation parts stop training and fit the temperatures, by default
+    all that have one. Raises InputError where there is none, or where `directory` holds another run.
     """
     streams = pool_streams(datasets, horizons=model_config.horizons, references=validate_on)
     least = config.warmup_rows + max(model_config.horizons)
-    calibration = [stream for stream in streams if len(stream.split.validation) > least]
-    validation = [stream for stream in streams if stream.name in validate_on] or calibration
+    long_enough = [stream for stream in streams if len(stream.split.validation) > least]
+    validation = [stream for stream in streams if stream.name in validate_on] or long_enough
     for stream in validation:
         if len(stream.split.validation) <= least:
             raise InputError(
@@ -73,14 +71,12 @@ def prepare_run(
         training=config.as_dict(),
         streams=tuple(stream_record(stream) for stream in streams),
         validation_streams=tuple(stream.name for stream in validation),
-        calibration_streams=tuple(stream.name for stream in calibration),
     )
     claim_directory(directory, record, resume=resume)
     return TrainingRun(
         directory=directory,
         streams=streams,
         validation=validation,
-        calibration=calibration,
         model_config=model_config,
         config=config,
         resume=resume,

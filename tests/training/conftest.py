@@ -204,6 +204,5 @@ def trained_run(tmp_path_factory: pytest.TempPathFactory, data_folders: dict[str
             run.config,
             seed=seed,
             directory=run.seed_directory(seed),
-            calibration=run.calibration,
         )
     return directory

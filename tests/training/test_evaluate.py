@@ -90,7 +90,7 @@ def test_no_baseline_sees_a_row_that_is_held_out(streams: list[LabelledStream]) 
     assert len(rows) == len(labels) == expected
     baselines = fit_logistic_baselines(POOLED, streams, streams[:1], 32)
     validation_rows, validation_labels = gathered(streams[:1], "validation", 0, warmup_rows=32)
-    fitted = fit_temperature(baselines.models[0].logits(validation_rows), validation_labels)
+    fitted = fit_temperature(baselines.models[0].logits(validation_rows), validation_labels, overlap_rows=10)
     assert baselines.temperatures[0] == fitted
 
 

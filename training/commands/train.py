@@ -60,8 +60,8 @@ class ConsoleWatcher(Watcher):
     "--validate-on",
     multiple=True,
     metavar="NAME",
-    help="Stream whose validation part stops training, and whose rows are counted for the borders of the "
-    "parts; repeat. Default: every stream that has one. The temperatures are fitted to all of them.",
+    help="Stream whose validation part stops training and fits the temperatures, and whose rows are counted "
+    "for the borders of the parts; repeat. Default: every stream that has one.",
 )
 @click.option("--epochs", type=int, default=DEFAULTS.epochs, show_default=True)
 @click.option("--patience", type=int, default=DEFAULTS.patience, show_default=True, help="Epochs, to stop.")
@@ -164,7 +164,6 @@ def train_one(run: TrainingRun, seed: int, console: Console) -> SeedRecord:
             run.config,
             seed=seed,
             directory=run.seed_directory(seed),
-            calibration=run.calibration,
             resume=run.resume,
             watcher=ConsoleWatcher(console, progress, seed),
         )
