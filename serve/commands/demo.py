@@ -13,7 +13,7 @@ from serve.demo_view import TITLE, live_view, plain_line
 from serve.logs import configure_logging
 from serve.process import run_until_signalled
 
-DEFAULT_MODEL = "sim"
+DEFAULT_MODEL = "sim-ssd-small"
 """The artifact that ships for the simulated market."""
 
 VIEW_INTERVAL_S = 0.25

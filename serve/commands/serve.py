@@ -12,7 +12,7 @@ from serve.logs import configure_logging
 from serve.process import freeze_start_up, run_until_signalled
 from serve.service import Service, ServiceConfig
 
-DEFAULT_MODEL = "real"
+DEFAULT_MODEL = "btc-perp-ssd-small"
 """The artifact that ships for real markets."""
 
 
