@@ -66,7 +66,7 @@ class Pipeline:
         self._horizons = manifest.horizons
         self._stall_ms = stall_ms
         self._fresh_ns: int | None = None
-        self._predictions = self._not_finite = self._stalls = 0
+        self._predictions = self._not_finite = self._stalls = self._late = 0
 
     @classmethod
     def create(
@@ -111,12 +111,13 @@ class Pipeline:
 
     @property
     def counters(self) -> dict[str, int]:
-        """Frames by `RowStatus`, predictions made, rows whose logits were not finite, stalls."""
+        """Frames by `RowStatus`, predictions made, non-finite logits, stalls, times too late."""
         return {
             **self.rows.counters,
             "predictions": self._predictions,
             "not_finite": self._not_finite,
             "stalls": self._stalls,
+            "late": self._late,
         }
 
     def on_frame(self, frame: bytes, receive_ns: int) -> Prediction | None:
@@ -169,6 +170,15 @@ class Pipeline:
         self._stalls += 1
         self.rows.reset()
         return self._happened(LifecycleEvent.STALLED, f"no book message for {self._stall_ms} ms")
+
+    def on_late(self, detail: str) -> bool:
+        """The caller finds the feed too late, `detail` says by how much; the book is dropped.
+
+        Answers whether the state changed; `needs_resync` rises.
+        """
+        self._late += 1
+        self.rows.reset()
+        return self._happened(LifecycleEvent.LATE, detail)
 
     def _on_row(self, status: RowStatus, receive_ns: int) -> Prediction | None:
         rows, engine = self.rows, self.engine

@@ -84,6 +84,7 @@ class LifecycleEvent(Enum):
     MALFORMED = auto()
     OVERFLOW = auto()
     STALLED = auto()
+    LATE = auto()
     NOT_FINITE = auto()
 
 
@@ -94,6 +95,7 @@ LOST_BOOK = frozenset(
         LifecycleEvent.MALFORMED,
         LifecycleEvent.OVERFLOW,
         LifecycleEvent.STALLED,
+        LifecycleEvent.LATE,
         LifecycleEvent.NOT_FINITE,
     }
 )
@@ -110,6 +112,7 @@ REASONS = {
     LifecycleEvent.MALFORMED: "malformed book message",
     LifecycleEvent.OVERFLOW: "more levels than the book holds",
     LifecycleEvent.STALLED: "feed stalled",
+    LifecycleEvent.LATE: "feed is late",
     LifecycleEvent.NOT_FINITE: "model produced non-finite values",
 }
 

@@ -84,6 +84,7 @@ TABLE = {  # the state after each event, by the state before it, in the order of
     LifecycleEvent.OVERFLOW: LOST,
     LifecycleEvent.NOT_FINITE: LOST,
     LifecycleEvent.STALLED: LOST,
+    LifecycleEvent.LATE: LOST,
 }
 
 
