@@ -26,7 +26,7 @@ _LOST = {
     RowStatus.MALFORMED: LifecycleEvent.MALFORMED,
     RowStatus.OVERFLOW: LifecycleEvent.OVERFLOW,
 }
-_FRESH_WITHOUT_ROW = frozenset({RowStatus.NO_ROW, RowStatus.IGNORED, RowStatus.ONE_SIDED})
+_FRESH_WITHOUT_ROW = frozenset({RowStatus.NO_ROW, RowStatus.ONE_SIDED})
 
 
 class Pipeline:
@@ -136,6 +136,8 @@ class Pipeline:
                 self._on_one_sided()
         elif status in _LOST:
             self._happened(_LOST[status])
+        elif status is RowStatus.IGNORED and rows.held_snapshot:
+            self._fresh_ns = receive_ns  # the book is as it was; an old change says nothing of the kind
         return None
 
     def on_connected(self) -> None:

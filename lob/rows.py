@@ -47,6 +47,7 @@ class RowStatus(IntEnum):
 _STATUSES = tuple(RowStatus)
 _ROW, _SNAPSHOT, _NO_ROW = RowStatus.ROW.value, RowStatus.SNAPSHOT.value, RowStatus.NO_ROW.value
 _APPLIED = frozenset({_ROW, _SNAPSHOT, _NO_ROW, RowStatus.ONE_SIDED.value})
+_IGNORED = RowStatus.IGNORED.value
 _KEPT_FOR_SNAPSHOT = frozenset({RowStatus.WAITING.value, RowStatus.GAP.value})
 
 
@@ -89,6 +90,7 @@ class RowPath:
         self._top = empty_top()
         self._every_message = self.sampling == "every_message"
         self._fixed_depth = self._depth = depth
+        self._sequence = 0  # of the last message applied
         self._snapshot_apart = decoder.snapshot_apart
         self._pending: deque[BookUpdate] = deque(maxlen=MAXIMUM_PENDING)
         self._counts = [0] * len(_STATUSES)
@@ -127,6 +129,11 @@ class RowPath:
         """How many frames came to each `RowStatus`, by its lower-case name."""
         return {status.name.lower(): count for status, count in zip(_STATUSES, self._counts, strict=True)}
 
+    @property
+    def held_snapshot(self) -> bool:
+        """Whether the last frame held a snapshot; where it was IGNORED, the book still is as sent."""
+        return isinstance(self.message, BookUpdate) and self.message.is_snapshot
+
     def _takes_depth(self, message: BookUpdate) -> bool:
         """Whether a message of another depth is ours; the first snapshot's depth is taken for good."""
         if self._depth is not None:
@@ -156,8 +163,14 @@ class RowPath:
             self._take_times(update)
             if code == _ROW:
                 code = self._take_row()
-        elif self._snapshot_apart and code in _KEPT_FOR_SNAPSHOT:
-            self._pending.append(update)
+        elif self._snapshot_apart:
+            if code in _KEPT_FOR_SNAPSHOT:
+                self._pending.append(update)
+        elif code == _IGNORED and update.sequence > self._sequence:
+            # Newer by the venue's count of everything, older by the book's: the book's numbers began anew
+            # with a snapshot that never came, and would in time climb to the one expected next.
+            book.invalidate()
+            code = RowStatus.GAP.value
         return code
 
     def _on_snapshot(self, update: BookUpdate, receive_ns: int) -> int:
@@ -213,6 +226,7 @@ class RowPath:
         return code
 
     def _take_times(self, update: BookUpdate) -> None:
+        self._sequence = update.sequence
         self.update_id = update.update_id
         self.exchange_ms = update.exchange_ms
         self.gateway_ms = update.gateway_ms

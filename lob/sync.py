@@ -124,7 +124,8 @@ def _transitions() -> dict[tuple[SymbolState, LifecycleEvent], SymbolState]:
     for before in state:
         table[before, event.CONNECTED] = state.WAITING_SNAPSHOT
         table[before, event.DISCONNECTED] = state.CONNECTING
-        table[before, event.SNAPSHOT] = state.WARMING
+        if before is not state.CONNECTING:  # a frame of a connection that is gone brings nothing back
+            table[before, event.SNAPSHOT] = state.WARMING
     for lost in LOST_BOOK:
         table[state.WARMING, lost] = state.WAITING_SNAPSHOT
         table[state.LIVE, lost] = state.STALE

@@ -129,11 +129,14 @@ class DictionaryBook:
         self.asks: dict[float, float] = {}
         self.update_id = 0
         self.sound = False
+        self.connected = False
 
     def lose(self) -> None:
         self.sound = False
 
     def take(self, frame: bytes) -> None:
+        if not self.connected:  # a frame of a connection that is gone
+            return
         try:
             document = json.loads(frame)
             data = document["data"]
@@ -217,6 +220,11 @@ class Session:
             assert state in {SymbolState.CONNECTING, SymbolState.WAITING_SNAPSHOT, SymbolState.STALE}
         assert (self.pipeline.reason == "") == (state is SymbolState.LIVE)
 
+    def connect(self) -> None:
+        self.pipeline.on_connected()
+        self.book.lose()
+        self.book.connected = True
+
     def delta(self) -> Prediction | None:
         self.last_delta = self.venue.delta()
         return self.feed(self.last_delta)
@@ -268,10 +276,10 @@ class Session:
         elif action == "disconnect":
             pipeline.on_disconnected("code 1006")
             self.book.lose()
+            self.book.connected = False
             assert pipeline.state is SymbolState.CONNECTING
         elif action == "connect":
-            pipeline.on_connected()
-            self.book.lose()
+            self.connect()
             assert pipeline.state is SymbolState.WAITING_SNAPSHOT
         elif action == "resync":
             if pipeline.needs_resync:
@@ -319,15 +327,15 @@ class TestAnySequence:
         self, new_session: Callable[[int], Session], seed: int, actions: list[str]
     ) -> None:
         session = new_session(seed)
-        session.pipeline.on_connected()
+        session.connect()
         for action in actions:
             session.act(action)
         if session.pipeline.state is SymbolState.CONNECTING:
-            session.pipeline.on_connected()
+            session.connect()
 
         fresh = new_session(seed)
         fresh.venue = session.venue
-        fresh.pipeline.on_connected()
+        fresh.connect()
         session.predictions.clear()
         frame = session.venue.snapshot()
         while len(fresh.predictions) < 5:
@@ -342,7 +350,7 @@ class TestAnySequence:
         self, new_session: Callable[[int], Session], fault: str
     ) -> None:
         session = new_session(3)
-        session.pipeline.on_connected()
+        session.connect()
         session.act("snapshot")
         while session.pipeline.state is not SymbolState.LIVE:
             session.delta()
@@ -358,7 +366,7 @@ class TestAnySequence:
         for _ in range(3):  # fewer than the engine needs to warm up
             session.delta()
         assert len(session.predictions) == made
-        session.pipeline.on_connected()
+        session.connect()
         session.act("snapshot")
         while len(session.predictions) == made:
             session.delta()
@@ -369,7 +377,7 @@ class TestAnySequence:
         self, new_session: Callable[[int], Session], harmless: str
     ) -> None:
         session = new_session(4)
-        session.pipeline.on_connected()
+        session.connect()
         session.act("snapshot")
         while not session.predictions:
             session.delta()
@@ -380,7 +388,7 @@ class TestAnySequence:
 
 def live_session(artifact: Artifact) -> Session:
     session = Session(artifact, "auto", 11)
-    session.pipeline.on_connected()
+    session.connect()
     session.act("snapshot")
     while session.pipeline.state is not SymbolState.LIVE:
         session.delta()
@@ -418,7 +426,7 @@ class TestStates:
 
     def test_warms_up_for_as_many_rows_as_the_manifest_says(self, artifact: Artifact) -> None:
         session = Session(artifact, "auto", 12)
-        session.pipeline.on_connected()
+        session.connect()
         states = []
         for frame in [session.venue.snapshot(), *(session.venue.delta() for _ in range(6))]:
             session.feed(frame)
@@ -474,11 +482,42 @@ class TestStates:
         session.act("other_symbol")
         assert session.pipeline.check_freshness((session.venue.now_ms + 100) * MILLISECOND)
 
-    def test_a_resend_keeps_a_feed_fresh(self, artifact: Artifact) -> None:
+    def test_an_unchanged_snapshot_keeps_a_feed_fresh(self, artifact: Artifact) -> None:
+        session = live_session(artifact)
+        session.venue.now_ms += 900
+        session.feed(session.venue.unchanged_snapshot())
+        assert not session.pipeline.check_freshness((session.venue.now_ms + 900) * MILLISECOND)
+
+    def test_old_changes_do_not_keep_a_feed_fresh(self, artifact: Artifact) -> None:
         session = live_session(artifact)
         session.venue.now_ms += 900
         session.act("resend")
-        assert not session.pipeline.check_freshness((session.venue.now_ms + 900) * MILLISECOND)
+        assert session.pipeline.counters["ignored"] == 1
+        assert session.pipeline.check_freshness((session.venue.now_ms + 100) * MILLISECOND)
+
+    def test_nothing_of_a_lost_connection_goes_live(self, artifact: Artifact) -> None:
+        session = live_session(artifact)
+        session.act("disconnect")
+        session.act("snapshot")
+        for _ in range(2 * artifact.manifest.warmup_rows):
+            assert session.delta() is None
+        assert session.pipeline.state is SymbolState.CONNECTING
+        assert session.pipeline.reason == "connection lost: code 1006"
+
+    def test_a_restart_whose_snapshot_was_lost_ends_live(self, artifact: Artifact) -> None:
+        """The venue counts from 1 again: in time the new numbers would be those that the old book expects."""
+        session = live_session(artifact)
+        venue, expected = session.venue, session.venue.update_id + 1
+        restarted = Venue(99)
+        restarted.update_id, restarted.now_ms = 1, venue.now_ms
+        for _ in range(2 * expected):
+            frame = json.loads(restarted.delta())
+            frame["data"]["seq"] += 7 * expected  # the venue's own count goes on
+            receive_ns = restarted.now_ms * MILLISECOND
+            assert session.pipeline.on_frame(json.dumps(frame).encode(), receive_ns) is None
+        assert session.pipeline.state is SymbolState.STALE
+        assert session.pipeline.needs_resync
+        assert session.pipeline.counters["gap"] == 1
 
     def test_an_unanswered_request_for_a_snapshot_is_made_again(self, artifact: Artifact) -> None:
         session = live_session(artifact)
@@ -522,7 +561,7 @@ def poisoned(exported: Any, tmp_path_factory: pytest.TempPathFactory) -> Artifac
 class TestValuesThatAreNotFinite:
     def test_never_become_a_prediction(self, poisoned: Artifact) -> None:
         session = Session(poisoned, "auto", 2)
-        session.pipeline.on_connected()
+        session.connect()
         session.feed(session.venue.snapshot())
         for _ in range(10):
             session.venue.now_ms += 20
@@ -637,5 +676,5 @@ class TestComposition:
         changed = msgspec.structs.replace(exported.manifest, warmup_rows=1)
         eager = write_artifact(tmp_path / "tiny", changed, exported.graphs, card="")
         session = Session(eager, "auto", 1)
-        session.pipeline.on_connected()
+        session.connect()
         assert session.feed(session.venue.snapshot()) is not None

@@ -188,6 +188,15 @@ def test_depth_can_be_chosen(bybit_frame: Frame) -> None:
     assert path.on_frame(bybit_frame(5, BIDS, ASKS, snapshot=True), 0) is RowStatus.OTHER_STREAM
 
 
+def test_old_number_with_a_newer_sequence_is_a_gap(bybit_frame: Frame) -> None:
+    """The service restarted and its snapshot, number 1, was lost."""
+    path = started(bybit_frame)
+    restarted = bybit_frame(2, [("99.9", "7")]).replace(b'"seq":20', b'"seq":51')
+    assert path.on_frame(restarted, 0) is RowStatus.GAP
+    assert path.on_frame(bybit_frame(6, [("99.9", "8")]), 0) is RowStatus.WAITING
+    assert path.on_frame(bybit_frame(9, BIDS, ASKS, snapshot=True), 0) is RowStatus.SNAPSHOT
+
+
 def test_frames_that_hold_no_book(bybit_frame: Frame) -> None:
     path = started(bybit_frame)
     assert path.on_frame(b"garbage", 0) is RowStatus.NOT_JSON

@@ -75,7 +75,7 @@ LOST = [CONNECTING, WAITING, WAITING, STALE, STALE]
 TABLE = {  # the state after each event, by the state before it, in the order of COLUMNS
     LifecycleEvent.CONNECTED: [WAITING] * 5,
     LifecycleEvent.DISCONNECTED: [CONNECTING] * 5,
-    LifecycleEvent.SNAPSHOT: [WARMING] * 5,
+    LifecycleEvent.SNAPSHOT: [CONNECTING, WARMING, WARMING, WARMING, WARMING],
     LifecycleEvent.ENGINE_WARM: [CONNECTING, WAITING, LIVE, LIVE, STALE],
     LifecycleEvent.ONE_SIDED: [CONNECTING, WAITING, WARMING, WARMING, STALE],
     LifecycleEvent.GAP: LOST,
@@ -183,7 +183,7 @@ def test_live_only_with_a_sound_book_and_a_warm_engine(events: list[LifecycleEve
         changed = lifecycle.on(event)
         assert changed == (told != (lifecycle.state, lifecycle.reason))
         if event is LifecycleEvent.SNAPSHOT:
-            sound, warm = True, False
+            sound, warm = told[0] is not CONNECTING, False
         elif event in LOST_BOOK or event in {LifecycleEvent.CONNECTED, LifecycleEvent.DISCONNECTED}:
             sound = warm = False
         elif event is LifecycleEvent.ONE_SIDED:
