@@ -11,7 +11,7 @@ import zstandard
 from lob.captures.bybit_lines import BybitLines
 from lob.captures.containers import TruncatedError, bounded_lines, open_container
 from lob.captures.frames import CapturedFrame, InstrumentHint, LineFormat, excerpt
-from lob.captures.recording import PART_SUFFIX, RecordingLines
+from lob.captures.recording import PART_SUFFIX, Header, RecordingLines
 from lob.captures.stamped_lines import StampedLines
 from lob.errors import CaptureError, InputError
 
@@ -27,6 +27,8 @@ class Capture:
 
     Every iteration starts from the beginning and holds one line at a time. Where a file is cut or damaged it
     raises CaptureError naming file and line, after everything before that point has been yielded.
+    A recording's file that states the book it begins with yields it as a snapshot first, unless the file
+    before it is the one that it continues.
     """
 
     def __init__(self, paths: Iterable[Path | str]) -> None:
@@ -56,11 +58,18 @@ class Capture:
 
     def __iter__(self) -> Iterator[CapturedFrame]:
         self.interrupted = False
+        before: Header | None = None
         for path in self.paths:
-            yield from self._frames(path)
+            line_format = _line_format(path)
+            header = None
+            if isinstance(line_format, RecordingLines):
+                header = line_format.header
+                if header.follows(before):
+                    line_format.checkpoint = None
+            before = header
+            yield from self._frames(path, line_format)
 
-    def _frames(self, path: Path) -> Iterator[CapturedFrame]:
-        line_format = _line_format(path)
+    def _frames(self, path: Path, line_format: LineFormat) -> Iterator[CapturedFrame]:
         whole_lines = 0
         try:
             with open_container(path) as stream:
@@ -93,6 +102,15 @@ def open_capture(path: Path | str) -> Capture:
 def open_captures(paths: Iterable[Path | str]) -> Capture:
     """Several files of one venue as one capture that continues from each to the next."""
     return Capture(paths)
+
+
+def recording_header(path: Path) -> Header | None:
+    """The header of one of our own recordings; None for a capture of another format.
+
+    Raises CaptureError where the file holds no whole line.
+    """
+    line_format = _line_format(path)
+    return line_format.header if isinstance(line_format, RecordingLines) else None
 
 
 def _first_lines(path: Path) -> list[bytes]:

@@ -6,13 +6,19 @@ r"""Our own recording format: one zstandard-compressed file of JSON lines, a hea
 
 A frame is kept verbatim as a JSON string, or base64 under `frame_base64` where its bytes are no UTF-8.
 Whatever has been flushed can be read back, also from a file whose writer was killed.
+
+A recording of several files names itself and the file's place in the header (`recording`, `part`), and from
+the second file on states the book as it stood where the file begins (`checkpoint`): a snapshot of the
+recorder's own making, which is read only where the file is not read right after the one before it.
 """
 
 import base64
+import hashlib
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Literal
+from typing import Literal
 
 import msgspec
 import zstandard
@@ -30,15 +36,34 @@ FLUSH_BYTES = 1 << 20
 """Frames of this many bytes are flushed although their time is not up: it bounds what the writer holds."""
 
 
-class Header(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """The first line of a recording. `created_ns` is Unix time; `source` says where the frames come from."""
+class Checkpoint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The book before a file's first frame, as a snapshot in the venue's shape; no frame that was sent."""
 
-    format: Literal["mambalob-recording"] = "mambalob-recording"
-    version: int = VERSION
+    receive_ns: int
+    frame: str
+
+
+class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """The first line of a recording. `created_ns` is Unix time; `source` says where the frames come from.
+
+    `recording` is the same in the files of one recording, and `part` counts them from 0.
+    """
+
+    format: Literal["mambalob-recording"]
+    version: int
     venue: Literal["bybit", "binance"]
     instruments: tuple[InstrumentHint, ...]
     created_ns: int
     source: str = ""
+    recording: str = ""
+    part: int = 0
+    checkpoint: Checkpoint | None = None
+
+    def follows(self, before: "Header | None") -> bool:
+        """Whether the file is the one right after that of `before`, so that its checkpoint tells nothing."""
+        return (
+            before is not None and self.recording == before.recording != "" and self.part == before.part + 1
+        )
 
 
 class _Line(msgspec.Struct, gc=False, forbid_unknown_fields=True, omit_defaults=True):
@@ -55,10 +80,12 @@ class RecordingLines:
     """The line format of a recording, header included."""
 
     def __init__(self, first_lines: list[bytes]) -> None:
-        header = read_header(first_lines[0])
+        self.header = header = read_header(first_lines[0])
         self.venue: str = header.venue
         self.instruments = header.instruments
         self.source = header.source
+        self.checkpoint = header.checkpoint
+        """What `frame` answers for the header; whoever has read the file before this one sets it to None."""
         self._past_header = False
 
     @staticmethod
@@ -67,10 +94,15 @@ class RecordingLines:
         return line.startswith(b"{") and f'"{FORMAT}"'.encode() in line[:200]
 
     def frame(self, line: bytes) -> CapturedFrame | None:
-        """The frame of one line, None for the header; raises ValueError for a line of another shape."""
+        """The frame of one line; raises ValueError for a line of another shape.
+
+        For the header it is the checkpoint, or None.
+        """
         if not self._past_header:
             self._past_header = True
-            return None
+            if self.checkpoint is None:
+                return None
+            return CapturedFrame(self.checkpoint.receive_ns, self.checkpoint.frame.encode())
         try:
             entry = _decode_line(line)
             if entry.frame is not None and entry.frame_base64 is None:
@@ -102,7 +134,8 @@ class RecordingWriter:
     the part file stays, complete up to there and readable. Frames reach the operating system once `flush_ns`
     of data time have passed since the last flush (a caller whose feed can fall silent calls `flush` on a
     timer as well), or sooner where they are large.
-    Raises InputError where `path` or its part file exists, CaptureError where the disk refuses.
+    Raises InputError where `path` or its part file exists, CaptureError where the disk refuses: then the
+    part file is closed, readable up to its last whole block.
     """
 
     def __init__(
@@ -113,27 +146,49 @@ class RecordingWriter:
         instruments: Sequence[InstrumentHint],
         created_ns: int,
         source: str = "",
+        recording: str = "",
+        part: int = 0,
+        checkpoint: Checkpoint | None = None,
         flush_ns: int = 1_000_000_000,
     ) -> None:
         self.path = Path(path)
         self.part_path = self.path.with_name(self.path.name + PART_SUFFIX)
         self.frames = 0
         """Number of frames written so far."""
+        self.file_bytes = 0
+        """Number of compressed bytes handed to the operating system so far."""
+        self.header = Header(
+            format="mambalob-recording",
+            version=VERSION,
+            venue=venue,
+            instruments=tuple(instruments),
+            created_ns=created_ns,
+            source=source,
+            recording=recording,
+            part=part,
+            checkpoint=checkpoint,
+        )
         self._flush_ns = flush_ns
         self._flushed_at_ns: int | None = None
         self._waiting_bytes = 0
+        self._finished = False
+        self._digest = hashlib.sha256()
         compressor = zstandard.ZstdCompressor(level=COMPRESSION_LEVEL, write_checksum=True)
         self._compressor = compressor.compressobj()
         for taken in (self.path, self.part_path):
             if taken.exists():
                 raise InputError(f"{taken} exists; a recording never overwrites a file, give another name")
         try:
-            self._file: BinaryIO = self.part_path.open("xb")
+            self._file = self.part_path.open("xb", buffering=0)
         except OSError as error:
             raise CaptureError(f"{self.part_path}: cannot be created ({error.strerror})") from error
-        header = Header(venue=venue, instruments=tuple(instruments), created_ns=created_ns, source=source)
-        self._append(_encode(header))
+        self._append(_encode(self.header))
         self.flush()
+
+    @property
+    def sha256(self) -> str:
+        """The checksum of the file as written so far, in hex."""
+        return self._digest.hexdigest()
 
     def write(self, receive_ns: int, frame: bytes) -> None:
         """Append one frame as it came at `receive_ns`, Unix time."""
@@ -152,33 +207,58 @@ class RecordingWriter:
 
     def flush(self) -> None:
         """Hand all that was written to the operating system, so that it survives a kill of this process."""
-        self._put(self._compressor.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK), flush=True)
-        self._waiting_bytes = 0
+        if self._waiting_bytes:
+            self._put(self._compressor.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK))
+            self._waiting_bytes = 0
 
-    def close(self) -> None:
-        """Finish the file and give it its name; raises InputError where somebody took the name meanwhile."""
-        if self._file.closed:
+    def finish(self) -> None:
+        """Write the end of the file, which is whole then and has its name still to get; see `commit`."""
+        if not self._finished and not self._file.closed:
+            self._put(self._compressor.flush(zstandard.COMPRESSOBJ_FLUSH_FINISH))
+            self._finished = True
+
+    def commit(self) -> None:
+        """Wait until a finished file is on the disk, then give it its name; from any thread.
+
+        Raises InputError where somebody took the name meanwhile.
+        """
+        if not self._finished or self._file.closed:
             return
-        self._finish()
+        with self._file:
+            try:
+                os.fsync(self._file.fileno())
+            except OSError as error:
+                raise CaptureError(f"{self.part_path}: cannot be written ({error.strerror})") from error
         if self.path.exists():
             raise InputError(f"{self.path} appeared while recording; the recording stays at {self.part_path}")
         self.part_path.rename(self.path)
+
+    def close(self) -> None:
+        """Finish the file and give it its name; raises InputError where somebody took the name meanwhile."""
+        self.finish()
+        self.commit()
+
+    def abandon(self) -> None:
+        """Finish the file where the disk lets, and leave it at its part's name."""
+        self.finish()
+        self._file.close()
 
     def _append(self, line: bytes) -> None:
         self._waiting_bytes += len(line)
         self._put(self._compressor.compress(line + b"\n"))
 
-    def _put(self, compressed: bytes, *, flush: bool = False) -> None:
+    def _put(self, compressed: bytes) -> None:
+        rest = memoryview(compressed)
         try:
-            self._file.write(compressed)
-            if flush:
-                self._file.flush()
-        except OSError as error:
-            raise CaptureError(f"{self.part_path}: cannot be written ({error.strerror})") from error
-
-    def _finish(self) -> None:
-        self._put(self._compressor.flush(zstandard.COMPRESSOBJ_FLUSH_FINISH), flush=True)
-        self._file.close()
+            while rest:
+                count = self._file.write(rest)
+                self._digest.update(rest[:count])
+                self.file_bytes += count
+                rest = rest[count:]
+        except (OSError, ValueError) as error:
+            self._file.close()
+            reason = getattr(error, "strerror", None) or "it is closed"
+            raise CaptureError(f"{self.part_path}: cannot be written ({reason})") from error
 
     def __enter__(self) -> "RecordingWriter":
         return self
@@ -188,5 +268,5 @@ class RecordingWriter:
     ) -> None:
         if kind is None:
             self.close()
-        elif not self._file.closed:
-            self._finish()
+        else:
+            self.abandon()

@@ -1,0 +1,70 @@
+"""Where captures stand: `ROOT/<venue>/<category>/<symbol>/<topic>/<time>.jsonl.zst`, oldest name first."""
+
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from lob.captures.index import INDEX_SUFFIX
+from lob.captures.recording import PART_SUFFIX
+from lob.errors import CaptureError, InputError
+
+RECORDING_SUFFIX = ".jsonl.zst"
+LOCK_FILE = ".recorder.lock"
+DAMAGED_SUFFIX = ".damaged"
+
+_NO_CAPTURES = (INDEX_SUFFIX, PART_SUFFIX, DAMAGED_SUFFIX)
+
+
+def stream_directory(root: Path, venue: str, category: str, symbol: str, topic: str) -> Path:
+    """The folder of one stream's captures."""
+    return root / venue / category / symbol / topic
+
+
+def recording_path(directory: Path, receive_ns: int) -> Path:
+    """A file of `directory` named by the time of its first frame, which no other file has.
+
+    `2026-11-21T05-26-40.123456Z.jsonl.zst`: UTC to the microsecond, with no character that a file system
+    refuses; a later file of the same microsecond gets a number.
+    """
+    moment = datetime.fromtimestamp(receive_ns // 1_000_000_000, UTC)
+    stem = f"{moment:%Y-%m-%dT%H-%M-%S}.{receive_ns % 1_000_000_000 // 1_000:06d}Z"
+    number = 0
+    while True:
+        path = directory / f"{stem}{f'-{number}' if number else ''}{RECORDING_SUFFIX}"
+        if not path.exists() and not path.with_name(path.name + PART_SUFFIX).exists():
+            return path
+        number += 1
+
+
+def capture_files(paths: Iterable[Path], *, parts: bool = False) -> list[Path]:
+    """The captures that `paths` name: files as they are, folders with all that is below them, by name.
+
+    A folder's hidden files, indexes and damaged files are no captures, and part files are with `parts` alone.
+    Raises InputError for a folder without a capture and CaptureError for a path that is not there.
+    """
+    files: list[Path] = []
+    for path in paths:
+        if not path.exists():
+            raise CaptureError(f"{path}: no such file; expected a capture or a folder of captures")
+        if not path.is_dir():
+            files.append(path)
+            continue
+        found = sorted(_below(path, parts=parts), key=_order)
+        if not found:
+            raise InputError(f"{path}: no capture came to light below it; a folder of captures is needed")
+        files += found
+    return files
+
+
+def _below(directory: Path, *, parts: bool) -> Iterator[Path]:
+    for path in directory.rglob("*"):
+        hidden = any(name.startswith(".") for name in path.relative_to(directory).parts)
+        if hidden or not path.is_file():
+            continue
+        if not path.name.endswith(_NO_CAPTURES) or (parts and path.name.endswith(PART_SUFFIX)):
+            yield path
+
+
+def _order(path: Path) -> tuple[Path, str]:
+    """By folder, then by the time in the name; a part file stands where it will once it is closed."""
+    return path.parent, path.name.removesuffix(PART_SUFFIX)
