@@ -71,12 +71,21 @@ def open_graph(directory: Path, kind: GraphKind, manifest: Manifest, features: i
             "only values inside the graph file are allowed"
         )
     try:
-        session = ort.InferenceSession(model, session_options(kind), providers=["CPUExecutionProvider"])
+        session = ort.InferenceSession(
+            model,
+            session_options(kind),
+            providers=["CPUExecutionProvider"],
+            enable_fallback=0,  # with it a refusal is printed on standard output, then tried once more
+        )
     except Exception as error:  # onnxruntime's own errors share no base class but Exception
-        raise ArtifactError(f"{source}: onnxruntime {ort.__version__} refuses it: {error}") from error
-    check_arguments(source, "input", session.get_inputs(), graph_inputs(manifest, kind, features))
-    check_arguments(source, "output", session.get_outputs(), graph_outputs(manifest, kind))
-    check_metadata(source, session.get_modelmeta().custom_metadata_map, graph_metadata(manifest))
+        reason = " ".join(str(error).split())
+        raise ArtifactError(f"{source}: onnxruntime {ort.__version__} refuses it: {reason}") from error
+    try:
+        check_arguments(source, "input", session.get_inputs(), graph_inputs(manifest, kind, features))
+        check_arguments(source, "output", session.get_outputs(), graph_outputs(manifest, kind))
+        check_metadata(source, session.get_modelmeta().custom_metadata_map, graph_metadata(manifest))
+    except UnicodeDecodeError as error:
+        raise ArtifactError(f"{source}: a name or its metadata is no text: {error}") from error
     return OpenedGraph(session=session, kind=kind, nodes=summary.nodes)
 
 

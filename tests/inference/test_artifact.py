@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -166,6 +167,25 @@ class TestGraphs:
         message = refusal(variant)
         assert "onnxruntime" in message
         assert "Divination" in message
+
+    @pytest.mark.parametrize(
+        ("before", "after", "message"),
+        [
+            (b"logits", b"logit{", "refuses it"),  # onnxruntime's message ends with a line break
+            (b"mambalob.sampling", b"mambalob.sampl\xe2ng", "is no text"),
+            (b"logits", b"logit\xf4", "refuses it"),  # onnxruntime prints such an error, left to itself
+        ],
+    )
+    def test_names_that_are_spoilt(
+        self, variant: Path, capsys: pytest.CaptureFixture[str], before: bytes, after: bytes, message: str
+    ) -> None:
+        content = (variant / "step.onnx").read_bytes()
+        assert before in content
+        content = after.join(content.rsplit(before, 1))
+        (variant / "step.onnx").write_bytes(content)
+        edit(variant, lambda d: d["graphs"]["step"].update(sha256=hashlib.sha256(content).hexdigest()))
+        assert re.search(message, refusal(variant))
+        assert capsys.readouterr().out == ""
 
     def test_weights_in_another_file(self, variant: Path) -> None:
         model = onnx.load(variant / "step.onnx")
