@@ -8,7 +8,7 @@ import asyncio
 import logging
 import socket
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from http import HTTPStatus
 from pathlib import Path
 from types import TracebackType
@@ -27,8 +27,7 @@ from serve.bybit_stream import CATEGORIES, Category, category_of
 from serve.exchange_client import ExchangeClient, ExchangeCounters
 from serve.fault_injection import FaultInjector
 from serve.fault_journal import BookJournal, FaultJournal
-from serve.fault_plan import FaultPlan
-from serve.faults import Fault, drop_every
+from serve.fault_plan import FaultPlan, FaultRule
 from serve.instruments_info import instruments_info
 from serve.listener import address_of, listen
 from serve.listing import Listing
@@ -66,7 +65,7 @@ class ExchangeConfiguration:
     pace: Pace = field(default_factory=Pace)
     ending: Ending = "idle"
     drop_every: int | None = None
-    """Send none of every n-th delta of a topic."""
+    """Send none of every n-th delta of a topic: a rule before those of `faults`."""
     maximum_waiting_frames: int = 4_096
     """A client for whom more wait is too slow, and its connection is ended."""
     patience_s: float = 30.0
@@ -102,17 +101,16 @@ class Exchange:
         """Which faults were injected so far."""
         self.books = BookJournal(kept=configuration.kept_books, path=configuration.book_log)
         """The exchange's own book at each update."""
+        plan = configuration.faults
+        if configuration.drop_every is not None:
+            plan = replace(plan, rules=(FaultRule(kind="drop", every=configuration.drop_every), *plan.rules))
         self._injector = FaultInjector(
-            configuration.faults,
+            plan,
             speed=configuration.pace.speed,
             on_injection=self.faults.record,
             is_heard=lambda topic: self.timelines[topic].is_heard,
         )
-        faults: tuple[Fault, ...] = ()
-        if configuration.drop_every is not None:
-            faults = (drop_every(configuration.drop_every),)
-        if not configuration.faults.is_empty:
-            faults = (*faults, self._injector.inject)
+        faults = () if plan.is_empty else (self._injector.inject,)
         self.listing = listing
         self.counters = ExchangeCounters()
         self.ended = asyncio.Event()
@@ -121,6 +119,7 @@ class Exchange:
         self._configuration = configuration
         self._clients: set[ExchangeClient] = set()
         self._servers: list[Server] = []
+        self._is_refusing = False
         self._refusal: asyncio.Task[None] | None = None
         self._sweeper: asyncio.Task[None] | None = None
         self._finishing: asyncio.Task[None] | None = None
@@ -153,7 +152,7 @@ class Exchange:
             self._close_journals()
             raise
         self.host, self.port = address_of(listener)
-        await self._open(listener)
+        self._servers = [await self._open(listener)]
         self._sweeper = asyncio.create_task(self._end_idle_connections(), name="exchange idle connections")
         return self
 
@@ -183,11 +182,11 @@ class Exchange:
         self.faults.close()
         self.books.close()
 
-    async def _open(self, listener: socket.socket) -> None:
+    async def _open(self, listener: socket.socket) -> Server:
         # Handshakes that fail are the client's affair; what goes wrong in `_serve` is logged there.
         silent = logging.getLogger(f"{__name__}.handshakes")
         silent.setLevel(logging.CRITICAL)
-        server = await serve(
+        return await serve(
             self._serve,
             sock=listener,
             create_connection=FaultyConnection,
@@ -199,15 +198,20 @@ class Exchange:
             close_timeout=CLOSING_S,
             logger=silent,
         )
-        self._servers.append(server)
 
     async def _refuse(self, seconds: float) -> None:
         until_s = asyncio.get_running_loop().time() + seconds
+        self._is_refusing = True
         (server,) = self._servers
         server.close(close_connections=False)
         for client in self._clients:
             client.connection.transport.abort()
-        await server.wait_closed()
+        try:
+            # A connection whose handshake is under way ends as soon as it stands, see `_serve`.
+            async with asyncio.timeout_at(until_s):
+                await server.wait_closed()
+        except TimeoutError:
+            logger.info("a connection is still in its handshake; listening again all the same")
         await asyncio.sleep(max(0.0, until_s - asyncio.get_running_loop().time()))
         while True:
             try:
@@ -216,8 +220,8 @@ class Exchange:
             except InputError as error:  # somebody else has the port for a moment
                 logger.warning("cannot listen again yet: %s", error)
                 await asyncio.sleep(REOPENING_S)
-        self._servers.clear()
-        await self._open(listener)
+        self._is_refusing = False
+        self._servers = [await self._open(listener)]
 
     async def _end_idle_connections(self) -> None:
         clock = asyncio.get_running_loop().time
@@ -232,6 +236,9 @@ class Exchange:
     async def _serve(self, connection: ServerConnection) -> None:
         """One client, from its handshake to its end."""
         assert connection.request is not None, "a connection without a handshake"
+        if self._is_refusing:
+            connection.transport.abort()
+            return
         category = cast(Category, category_of(connection.request.path))
         configuration = self._configuration
         outbox = Outbox(

@@ -4,10 +4,9 @@ The exchange's own book follows what the market did; subscribers get what was se
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from lob.captures import CapturedFrame
-from lob.errors import InputError
 from serve.wire_faults import WireFault
 
 Sent = bytes | WireFault
@@ -40,21 +39,3 @@ def faultless(frames: TopicFrames) -> Iterator[Delivery]:
 def is_delta(frame: bytes) -> bool:
     """Whether a frame of an order-book topic is a change to the book before it."""
     return b'"type":"delta"' in frame
-
-
-def drop_every(count: int) -> Fault:
-    """The fault that sends none of every `count`-th delta; raises InputError where `count` is below 1."""
-    if count < 1:
-        raise InputError(f"drop_every: {count} came; allowed: 1 and above")
-
-    def drop(deliveries: Iterator[Delivery]) -> Iterator[Delivery]:
-        deltas: dict[str, int] = {}
-        for delivery in deliveries:
-            if is_delta(delivery.market):
-                deltas[delivery.topic] = deltas.get(delivery.topic, 0) + 1
-                if deltas[delivery.topic] % count == 0:
-                    yield replace(delivery, sent=())
-                    continue
-            yield delivery
-
-    return drop

@@ -68,8 +68,10 @@ class FaultyConnection(ServerConnection):
 
     def _let_through(self, until_s: float, bytes_at_a_time: int) -> None:
         assert self._held is not None, "nothing is held back"
-        if self.loop.time() >= until_s:
+        if self.loop.time() >= until_s or self.transport.is_closing():
             held, self._held, self._timer = self._held, None, None
+            if self.transport.is_closing():
+                return
             if held:
                 self.transport.write(held)
             if self._half_closed and self.transport.can_write_eof():

@@ -23,7 +23,11 @@ def test_the_commands_on_the_page_can_be_given(line: str) -> None:
 
 
 def test_every_kind_has_an_example_and_a_row() -> None:
-    tried = {read_rule(rule).kind for rule in re.findall(r"--fault ([^\s`]+)", PAGE) if "=N" not in rule and "[" not in rule}
+    tried = {
+        read_rule(rule).kind
+        for rule in re.findall(r"--fault ([^\s`]+)", PAGE)
+        if "=N" not in rule and "[" not in rule
+    }
     assert tried == set(KINDS)
     assert all(f"| `{kind}` |" in PAGE for kind in KINDS)
 

@@ -316,6 +316,16 @@ async def test_connections_are_refused_for_some_seconds() -> None:
         assert 0.4 < clock() - ended_s < 2
 
 
+async def test_an_exchange_may_be_left_while_it_refuses() -> None:
+    async with running() as exchange:
+        async with client(exchange) as connection:
+            exchange.refuse(30)
+            await until_closed(connection)
+        with pytest.raises(OSError, match="Connect call failed"):
+            async with client(exchange):
+                pass
+
+
 async def test_a_subscription_is_rejected_and_the_next_one_is_not() -> None:
     async with running(FaultRule(kind="reject")) as exchange, client(exchange) as connection:
         answer = await ask(connection, "subscribe", TOPIC)

@@ -14,7 +14,9 @@ from lob.captures import CapturedFrame, open_capture
 from lob.errors import CaptureError, InputError
 from lob.market import MarketConfiguration, SimulatedMarket
 from serve.exchange_book import ExchangeBook
-from serve.faults import Delivery, drop_every, faultless
+from serve.fault_injection import FaultInjector
+from serve.fault_plan import FaultPlan, FaultRule
+from serve.faults import Delivery
 from serve.playback import Pace, Player, Timeline
 
 BYBIT_SPOT = "bybit/spot_btcusdt_cpp_trading_core/orderbook50_btcusdt_1000frames_20260808.ndjson"
@@ -296,26 +298,12 @@ def test_the_book_passes_over_what_it_cannot_read(bad: bytes) -> None:
 # --- faults
 
 
-@pytest.mark.parametrize("count", [1, 2, 7])
-def test_drop_every_sends_none_of_each_nth_delta(count: int) -> None:
-    frames = simulated(50)
-    deliveries = list(drop_every(count)(faultless(("t", frame) for frame in frames)))
-    assert [(delivery.receive_ns, delivery.market) for delivery in deliveries] == frames
-    expected = [i == 0 or i % count != 0 for i in range(50)]  # the first is the snapshot, always sent
-    assert [delivery.sent == (delivery.market,) for delivery in deliveries] == expected
-    assert all(delivery.sent in ((), (delivery.market,)) for delivery in deliveries)
-
-
-def test_drop_every_of_nothing_is_refused() -> None:
-    with pytest.raises(InputError, match="drop_every: 0 came; allowed: 1 and above"):
-        drop_every(0)
-
-
 @pytest.mark.anyio
 async def test_a_dropped_delta_is_in_the_exchange_s_book() -> None:
     frames = simulated(100)
     listener = Listener()
-    timeline = play("t", lambda: frames, pace=Pace(speed=None), faults=(drop_every(10),))
+    drop = FaultInjector(FaultPlan(rules=(FaultRule(kind="drop", every=10),)))
+    timeline = play("t", lambda: frames, pace=Pace(speed=None), faults=(drop.inject,))
     timeline.join(listener)
     await until(lambda: not timeline.is_running)
     ids = [json.loads(frame)["data"]["u"] for frame in listener.frames]
