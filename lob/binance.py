@@ -9,7 +9,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Raw, Struct, field
 
-from lob.messages import BookUpdate, Malformed, Message, Other, Trade
+from lob.messages import BookUpdate, Malformed, Message, Other, Trade, Trades
 
 Count = Annotated[int, Meta(ge=0, le=2**62)]
 
@@ -38,6 +38,22 @@ class _Snapshot(Struct, gc=False):
     exchange_ms: Count = field(name="T", default=0)
 
 
+class _Trade(Struct, gc=False):
+    symbol: str = field(name="s")
+    gateway_ms: Count = field(name="E")
+    exchange_ms: Count = field(name="T")
+    price: str = field(name="p")
+    size: str = field(name="q")
+    buyer_is_maker: bool = field(name="m")
+    trade_id: Count = field(name="t", default=0)
+    aggregate_id: Count = field(name="a", default=0)
+
+
+class _TradeFrame(Struct, gc=False):
+    stream: str
+    data: _Trade
+
+
 class _Frame(Struct, gc=False):
     stream: str
 
@@ -52,6 +68,7 @@ class BinanceDecoder:
     def __init__(self) -> None:
         self._depth = msgspec.json.Decoder(_DepthFrame)
         self._snapshot = msgspec.json.Decoder(_Snapshot)
+        self._trade = msgspec.json.Decoder(_TradeFrame)
         self._frame = msgspec.json.Decoder(_Frame)
 
     def decode(self, frame: bytes) -> Message:
@@ -86,6 +103,12 @@ class BinanceDecoder:
                     snapshot.asks,
                 )
             stream = self._frame.decode(frame).stream
+            if not stream.endswith(("@trade", "@aggTrade")):
+                return Other(stream)
+            one = self._trade.decode(frame).data
         except (ValueError, RecursionError) as error:
             return Malformed(str(error))
-        return Trade(stream) if stream.endswith(("@trade", "@aggTrade")) else Other(stream)
+        side = -1 if one.buyer_is_maker else 1
+        trade_id = str(one.trade_id or one.aggregate_id)
+        trade = Trade(one.symbol, one.exchange_ms, one.price, one.size, side, trade_id)
+        return Trades(stream, one.gateway_ms, [trade])

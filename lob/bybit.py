@@ -1,21 +1,34 @@
 """Bybit v5 public stream: a frame's bytes to a message.
 
-Source: Bybit API documentation, v5, "WebSocket Stream: Connect" and "Public: Orderbook". `cts` is the
+Source: Bybit API documentation, v5, "WebSocket Stream: Connect" "Public: Orderbook" and
+"Public: Trade". `cts` is the
 matching engine's clock, `ts` the gateway's; `u` counts the book's updates and restarts at 1 with the service.
 """
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
-from msgspec import Meta, Raw, Struct
+from msgspec import Meta, Raw, Struct, field
 
-from lob.messages import Acknowledgement, BookUpdate, Malformed, Message, Other, Pong, Trade, VenueError
+from lob.messages import (
+    Acknowledgement,
+    BookUpdate,
+    Malformed,
+    Message,
+    Other,
+    Pong,
+    Trade,
+    Trades,
+    VenueError,
+)
 
 DEPTHS = (1, 50, 200, 500, 1000)
 """Levels a side of the order-book topics; 500 is the public archive's."""
 
 _DEPTH_NAMES = frozenset(map(str, DEPTHS))
 _REMEMBERED_TOPICS = 64
+_TRADES = "publicTrade."
+_TRADES_FIRST = b'{"topic":"publicTrade.'
 
 Count = Annotated[int, Meta(ge=0, le=2**62)]
 
@@ -36,6 +49,22 @@ class _BookFrame(Struct, gc=False):
     cts: Count = 0
 
 
+class _Trade(Struct, gc=False):
+    exchange_ms: Count = field(name="T")
+    symbol: str = field(name="s")
+    taker: Literal["Buy", "Sell"] = field(name="S")
+    size: str = field(name="v")
+    price: str = field(name="p")
+    trade_id: str = field(name="i")
+    sequence: Count = field(name="seq", default=0)
+
+
+class _TradeFrame(Struct, gc=False):
+    topic: str
+    data: list[_Trade]
+    ts: Count = 0
+
+
 class _Frame(Struct, gc=False):
     topic: str = ""
     op: str = ""
@@ -54,6 +83,7 @@ class BybitDecoder:
 
     def __init__(self) -> None:
         self._book = msgspec.json.Decoder(_BookFrame)
+        self._trades = msgspec.json.Decoder(_TradeFrame)
         self._frame = msgspec.json.Decoder(_Frame)
         self._topics: dict[str, tuple[int, str]] = {}
 
@@ -97,14 +127,39 @@ class BybitDecoder:
             self._topics[topic] = known
         return known
 
+    def _decode_trades(self, frame: bytes) -> Message:
+        """A frame of a trade topic."""
+        try:
+            message = self._trades.decode(frame)
+        except (ValueError, RecursionError) as error:
+            return Malformed(str(error))
+        symbol = message.topic.removeprefix(_TRADES)
+        if any(one.symbol != symbol for one in message.data):
+            return Malformed(f"topic {message.topic!r} with a trade of another symbol")
+        trades = [
+            Trade(
+                one.symbol,
+                one.exchange_ms,
+                one.price,
+                one.size,
+                1 if one.taker == "Buy" else -1,
+                one.trade_id,
+                one.sequence,
+            )
+            for one in message.data
+        ]
+        return Trades(message.topic, message.ts, trades)
+
     def _decode_other(self, frame: bytes) -> Message:
         """A frame that is no order book's."""
+        if frame.startswith(_TRADES_FIRST):
+            return self._decode_trades(frame)
         try:
             other = self._frame.decode(frame)
         except (ValueError, RecursionError) as error:
             return Malformed(str(error))
         if other.topic:
-            return Trade(other.topic) if other.topic.startswith("publicTrade.") else Other(other.topic)
+            return self._decode_trades(frame) if other.topic.startswith(_TRADES) else Other(other.topic)
         if other.op == "pong" or other.ret_msg == "pong":
             return Pong(other.req_id, other.conn_id)
         if other.op in {"subscribe", "unsubscribe"} and other.success is not None:

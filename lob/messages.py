@@ -56,9 +56,27 @@ class VenueError(Struct, gc=False):
 
 
 class Trade(Struct, gc=False):
-    """One or more trades happened; `topic` is the stream that said so."""
+    """One trade as the venue printed it; price and size stay its decimal text, the grid being unknown here.
+
+    `side` is the taker's: 1 bought, -1 sold. `exchange_ms` is the matching engine's time. `sequence` counts
+    everything the venue does to the symbol where it says so, else 0; `trade_id` is the venue's own.
+    """
+
+    symbol: str
+    exchange_ms: int
+    price: str
+    size: str
+    side: int
+    trade_id: str
+    sequence: int = 0
+
+
+class Trades(Struct, gc=False):
+    """Trades of one symbol that came in one message, in the venue's order."""
 
     topic: str
+    gateway_ms: int
+    trades: list[Trade]
 
 
 class Other(Struct, gc=False):
@@ -73,4 +91,4 @@ class Malformed(Struct, gc=False):
     reason: str
 
 
-Message: TypeAlias = BookUpdate | Acknowledgement | Pong | VenueError | Trade | Other | Malformed
+Message: TypeAlias = BookUpdate | Acknowledgement | Pong | VenueError | Trades | Other | Malformed

@@ -1,13 +1,16 @@
 """Binance's frames, spot and futures, as captured and as broken."""
 
+import gzip
 import json
+from itertools import islice
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lob.binance import BinanceDecoder
-from lob.messages import BookUpdate, Malformed, Message, Other, Trade
+from lob.messages import BookUpdate, Malformed, Message, Other, Trade, Trades
 
 FUTURES = (
     b'{"stream":"btcusd_perp@depth@0ms","data":{"e":"depthUpdate","E":1723161257460,"T":1723161257451,'
@@ -63,10 +66,45 @@ def test_snapshot_of_spot_and_of_futures() -> None:
 
 
 def test_other_streams() -> None:
-    assert decode(b'{"stream":"btcusdt@trade","data":{"e":"trade"}}') == Trade("btcusdt@trade")
-    assert decode(b'{"stream":"btcusdt@aggTrade","data":{}}') == Trade("btcusdt@aggTrade")
     ticker = b'{"stream":"btcusdt@bookTicker","data":{"u":1,"s":"BTCUSDT","b":"1","B":"1","a":"2","A":"1"}}'
     assert decode(ticker) == Other("btcusdt@bookTicker")
+
+
+def test_trades_of_spot_and_futures() -> None:
+    spot = (
+        b'{"stream":"btcusdt@trade","data":{"e":"trade","E":1723161255343,"s":"BTCUSDT","t":3735683259,'
+        b'"p":"61837.63000000","q":"0.02000000","T":1723161255342,"m":true,"M":true}}'
+    )
+    futures = (
+        b'{"stream":"btcusdt@aggTrade","data":{"e":"aggTrade","E":5,"T":4,"s":"BTCUSDT","a":77,'
+        b'"p":"61800.30","q":"0.006","f":1,"l":2,"m":false}}'
+    )
+    sold = Trade("BTCUSDT", 1723161255342, "61837.63000000", "0.02000000", -1, "3735683259")
+    assert decode(spot) == Trades("btcusdt@trade", 1723161255343, [sold])
+    bought = Trade("BTCUSDT", 4, "61800.30", "0.006", 1, "77")
+    assert decode(futures) == Trades("btcusdt@aggTrade", 5, [bought])
+    assert isinstance(decode(b'{"stream":"btcusdt@trade","data":{"e":"trade"}}'), Malformed)
+
+
+@pytest.mark.parametrize("name", ["spot_nexousdt_20240723.dat.gz", "usdm_btcusdt_20240808.gz"])
+def test_every_captured_trade_is_read(data_dir: Path, name: str) -> None:
+    read = 0
+    with gzip.open(data_dir / "binance" / name, "rb") as lines:
+        for line in islice(lines, 20_000):
+            frame = line.split(b" ", 1)[1]
+            if b'@trade"' in frame:
+                message = decode(frame)
+                assert isinstance(message, Trades), message
+                content = json.loads(frame)["data"]
+                (trade,) = message.trades
+                assert (trade.trade_id, trade.side) == (str(content["t"]), -1 if content["m"] else 1)
+                assert (trade.price, trade.size, trade.exchange_ms) == (
+                    content["p"],
+                    content["q"],
+                    content["T"],
+                )
+                read += 1
+    assert read > 1_000
 
 
 @pytest.mark.parametrize("name", ["s", "E", "U", "u", "b", "a"])

@@ -17,6 +17,7 @@ from lob.messages import (
     Other,
     Pong,
     Trade,
+    Trades,
     VenueError,
 )
 
@@ -165,6 +166,41 @@ def test_acknowledgement_that_lists_topics() -> None:
     assert decode(frame) == Acknowledgement("subscribe", True, "", "r", "c")
 
 
+def test_trades_of_one_message() -> None:
+    frame = (
+        b'{"topic":"publicTrade.BTCUSDT","ts":1789299670925,"type":"snapshot","data":['
+        b'{"i":"21","T":1789299670888,"p":"77140.5","v":"0.000078","S":"Sell","seq":2189232212,"s":"BTCUSDT"},'
+        b'{"i":"22","T":1789299670889,"p":"77140.1","v":"0.003812","S":"Buy","seq":2189232213,"s":"BTCUSDT"}]}'
+    )
+    expected = [
+        Trade("BTCUSDT", 1789299670888, "77140.5", "0.000078", -1, "21", 2189232212),
+        Trade("BTCUSDT", 1789299670889, "77140.1", "0.003812", 1, "22", 2189232213),
+    ]
+    assert decode(frame) == Trades("publicTrade.BTCUSDT", 1789299670925, expected)
+    other_order = b'{"ts":1789299670925,' + frame.replace(b'"ts":1789299670925,', b"")[1:]
+    assert decode(other_order) == decode(frame)
+
+
+@pytest.mark.parametrize(
+    ("good", "bad"),
+    [
+        (b'"S":"Sell"', b'"S":"Sold"'),
+        (b'"s":"BTCUSDT"', b'"s":"ETHUSDT"'),
+        (b'"T":1', b'"T":-1'),
+        (b'"p":"7.5"', b'"p":7.5'),
+        (b'"i":"21",', b""),
+    ],
+)
+def test_trades_of_another_shape_are_malformed(good: bytes, bad: bytes) -> None:
+    frame = (
+        b'{"topic":"publicTrade.BTCUSDT","ts":2,"type":"snapshot","data":['
+        b'{"i":"21","T":1,"p":"7.5","v":"1","S":"Sell","s":"BTCUSDT"}]}'
+    )
+    assert isinstance(decode(frame), Trades)
+    assert good in frame
+    assert isinstance(decode(frame.replace(good, bad)), Malformed)
+
+
 def test_topics_remembered_are_bounded(bybit_frame: Callable[..., bytes]) -> None:
     decoder = BybitDecoder()
     for number in range(500):
@@ -176,7 +212,7 @@ def test_topics_remembered_are_bounded(bybit_frame: Callable[..., bytes]) -> Non
 
 @given(st.binary(max_size=80))
 def test_any_bytes_have_an_answer(frame: bytes) -> None:
-    assert isinstance(decode(frame), Malformed | Other | Acknowledgement | Pong | VenueError | Trade)
+    assert isinstance(decode(frame), Malformed | Other | Acknowledgement | Pong | VenueError | Trades)
 
 
 @given(st.data())
@@ -197,9 +233,9 @@ def test_captured_connection(data_dir: Path) -> None:
         Pong,
         BookUpdate,
         BookUpdate,
-        Trade,
+        Trades,
         BookUpdate,
-        Trade,
+        Trades,
         Acknowledgement,
     ]
     assert messages[0] == Acknowledgement("subscribe", True, "subscribe", "sub1", "d967ikkn0ine3iqmjc30-koqj")
@@ -220,7 +256,8 @@ def test_captured_messages_of_many_topics(data_dir: Path) -> None:
     assert isinstance(update, BookUpdate)
     assert snapshot.is_snapshot
     assert not update.is_snapshot
-    assert isinstance(messages.pop("Public Trade"), Trade)
+    sold = Trade("BTCUSDT", 1690720953111, "3.6279", "1.3637", -1, "2200000000067341890")
+    assert messages.pop("Public Trade") == Trades("publicTrade.BTCUSDT", 1690720953113, [sold])
     assert isinstance(messages.pop("pong"), Pong)
     assert len(messages) == 6
     assert all(isinstance(message, Other) for message in messages.values())

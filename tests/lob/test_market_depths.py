@@ -13,7 +13,7 @@ from lob.bybit import BybitDecoder
 from lob.errors import InputError
 from lob.market import MarketConfiguration, SimulatedMarket, shared_markets
 from lob.market_flow import Flow
-from lob.messages import Trade
+from lob.messages import Trades
 
 COUNT = 4_000 if os.environ.get("NUMBA_DISABLE_JIT") != "1" else 300
 ALL_DEPTHS = (1, 50, 200, 1000)
@@ -142,7 +142,13 @@ def test_one_level_without_a_change_is_sent_again_after_three_seconds_under_its_
 def test_our_decoder_knows_the_trades() -> None:
     market = SimulatedMarket(trades=True)
     frame = next(m.frame for m in market.messages() if m.topic.startswith("publicTrade"))
-    assert BybitDecoder().decode(frame) == Trade("publicTrade.BTCUSDT")
+    message = BybitDecoder().decode(frame)
+    assert isinstance(message, Trades)
+    assert message.topic == "publicTrade.BTCUSDT"
+    printed = json.loads(frame)["data"]
+    assert [(trade.price, trade.size, trade.trade_id) for trade in message.trades] == [
+        (entry["p"], entry["v"], entry["i"]) for entry in printed
+    ]
 
 
 def test_configurations_of_a_symbol_share_a_market() -> None:
