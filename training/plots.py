@@ -28,7 +28,7 @@ def draw_evaluation(stream: StreamEvaluation, directory: Path) -> list[Path]:
 
 def draw_reliability(stream: StreamEvaluation) -> Figure:
     """For each horizon, how often each forecast was right against how sure it was, after calibration."""
-    figure, axes = row_of_axes(len(stream.horizons), f"{stream.stream}: reliability, held-out part")
+    figure, axes = row_of_axes(len(stream.horizons), f"{stream.stream}: reliability after calibration")
     for axis, horizon in zip(axes, stream.horizons, strict=True):
         axis.plot([0, 1], [0, 1], color="0.7", linewidth=1, linestyle="--")
         for scores in horizon.methods:
