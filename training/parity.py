@@ -8,11 +8,10 @@ import dataclasses
 from collections.abc import Mapping
 
 import numpy as np
-import onnxruntime as ort
 import torch
 from numpy.typing import NDArray
 
-from inference.engines.ort_session import session_options
+from inference.engines.ort_session import Session, new_session
 from inference.graph_interface import LOGITS, ROW, WINDOW
 from inference.manifest import GraphKind
 from lob.errors import ArtifactError, InputError
@@ -91,9 +90,11 @@ def measure_parity(
     """
     stretches = _stretches(rows, model.features, max(window_length, STEPS))  # (S, T, F)
     expected = _expected(model, stretches)  # (S, T, H, C)
-    stepped = _step_logits(_session(graphs, "step"), model, stretches[:, :STEPS])  # (S, 100, H, C)
+    stepped = _step_logits(
+        new_session(graphs["step"], "step", "the step graph"), model, stretches[:, :STEPS]
+    )  # (S, 100, H, C)
     windows = stretches[:, :window_length]  # (S, L, F)
-    served = _window_logits(_session(graphs, "window"), windows)  # (S, H, C)
+    served = _window_logits(new_session(graphs["window"], "window", "the window graph"), windows)  # (S, H, C)
     at_window = stepped[:, window_length - 1] if window_length <= STEPS else expected[:, window_length - 1]
     return Parity(
         window=_difference(served, expected[:, window_length - 1]),
@@ -125,7 +126,7 @@ def _expected(model: CausalModel, stretches: Floats) -> Floats:
         return model.forward(torch.from_numpy(stretches)).numpy()
 
 
-def _step_logits(session: ort.InferenceSession, model: CausalModel, stretches: Floats) -> Floats:
+def _step_logits(session: Session, model: CausalModel, stretches: Floats) -> Floats:
     """The step graph's logits after every row, its state handed on, (S, T, H, C)."""
     names = model.state_names()
     outputs = [LOGITS, *(f"{name}_out" for name in names)]
@@ -139,23 +140,17 @@ def _step_logits(session: ort.InferenceSession, model: CausalModel, stretches: F
     return np.stack(logits).reshape(*stretches.shape[:2], *logits[0].shape)
 
 
-def _window_logits(session: ort.InferenceSession, windows: Floats) -> Floats:
+def _window_logits(session: Session, windows: Floats) -> Floats:
     """The window graph's logits of each window, one at a time as it serves, (S, H, C)."""
     return np.concatenate([_run(session, [LOGITS], {WINDOW: window[None]})[0] for window in windows])
 
 
-def _session(graphs: Mapping[GraphKind, bytes], kind: GraphKind) -> ort.InferenceSession:
-    try:
-        return ort.InferenceSession(graphs[kind], session_options(kind), providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's own errors share no base class but Exception
-        raise ArtifactError(f"the {kind} graph: onnxruntime refuses it: {error}") from error
-
-
-def _run(session: ort.InferenceSession, outputs: list[str], inputs: dict[str, Floats]) -> list[Floats]:
+def _run(session: Session, outputs: list[str], inputs: dict[str, Floats]) -> list[Floats]:
     try:
         answers: list[Floats] = session.run(outputs, inputs)
-    except Exception as error:  # as above
-        raise ArtifactError(f"a graph does not take what its model takes: {error}") from error
+    except Exception as error:  # onnxruntime's own errors share no base class but Exception
+        reason = " ".join(str(error).split())
+        raise ArtifactError(f"a graph does not take what its model takes: {reason}") from error
     return answers
 
 

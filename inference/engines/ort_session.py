@@ -3,6 +3,7 @@
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import onnxruntime as ort
@@ -19,6 +20,8 @@ from inference.manifest import GraphKind, Manifest
 from inference.onnx_file import summarize_graph
 from lob.errors import ArtifactError
 
+Session: TypeAlias = ort.InferenceSession
+
 _FATAL = 4
 
 
@@ -26,7 +29,7 @@ _FATAL = 4
 class OpenedGraph:
     """A session that fits its manifest, with the node count of its file."""
 
-    session: ort.InferenceSession
+    session: Session
     kind: GraphKind
     nodes: int
 
@@ -70,8 +73,20 @@ def open_graph(directory: Path, kind: GraphKind, manifest: Manifest, features: i
             f"{source}: tensor {summary.external_tensors[0]}: values in another file came, "
             "only values inside the graph file are allowed"
         )
+    session = new_session(model, kind, source)
     try:
-        session = ort.InferenceSession(
+        check_arguments(source, "input", session.get_inputs(), graph_inputs(manifest, kind, features))
+        check_arguments(source, "output", session.get_outputs(), graph_outputs(manifest, kind))
+        check_metadata(source, session.get_modelmeta().custom_metadata_map, graph_metadata(manifest))
+    except UnicodeDecodeError as error:
+        raise ArtifactError(f"{source}: a name or its metadata is no text: {error}") from error
+    return OpenedGraph(session=session, kind=kind, nodes=summary.nodes)
+
+
+def new_session(model: bytes, kind: GraphKind, source: str) -> Session:
+    """A session for the bytes of a graph, unchecked; raises ArtifactError where onnxruntime refuses them."""
+    try:
+        return Session(
             model,
             session_options(kind),
             providers=["CPUExecutionProvider"],
@@ -80,13 +95,6 @@ def open_graph(directory: Path, kind: GraphKind, manifest: Manifest, features: i
     except Exception as error:  # onnxruntime's own errors share no base class but Exception
         reason = " ".join(str(error).split())
         raise ArtifactError(f"{source}: onnxruntime {ort.__version__} refuses it: {reason}") from error
-    try:
-        check_arguments(source, "input", session.get_inputs(), graph_inputs(manifest, kind, features))
-        check_arguments(source, "output", session.get_outputs(), graph_outputs(manifest, kind))
-        check_metadata(source, session.get_modelmeta().custom_metadata_map, graph_metadata(manifest))
-    except UnicodeDecodeError as error:
-        raise ArtifactError(f"{source}: a name or its metadata is no text: {error}") from error
-    return OpenedGraph(session=session, kind=kind, nodes=summary.nodes)
 
 
 def read_graph(directory: Path, kind: GraphKind, manifest: Manifest) -> tuple[bytes, str]:

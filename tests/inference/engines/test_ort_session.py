@@ -1,5 +1,10 @@
 """Session options that a call of microseconds needs."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import onnxruntime as ort
 import pytest
 
@@ -23,3 +28,13 @@ def test_runs_on_the_cpu_alone(artifact: Artifact) -> None:
     opened = open_graph(artifact.directory, "step", artifact.manifest, 44)
     assert opened.session.get_providers() == ["CPUExecutionProvider"]
     assert opened.kind == "step"
+
+
+@pytest.mark.parametrize("module", ["inference.engines.ort_session", "inference.doctor", "training.parity"])
+def test_onnxruntime_reports_nothing_to_its_maker(module: str, tmp_path: Path) -> None:
+    """Its telemetry begins at the import, with a device identifier in the user's cache and a thread."""
+    off_by_itself = {"ORT_DISABLE_TELEMETRY", "CI", "TF_BUILD", "GITHUB_ACTIONS"}
+    environment = {name: value for name, value in os.environ.items() if name not in off_by_itself}
+    environment |= {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path), "OPENBLAS_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, "-c", f"import {module}"], env=environment, check=True, timeout=120)
+    assert not list(tmp_path.rglob("*onnxruntime*"))
