@@ -4,7 +4,6 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from lob.captures.index import INDEX_SUFFIX
 from lob.captures.recording import PART_SUFFIX
 from lob.errors import CaptureError, InputError
 
@@ -12,7 +11,8 @@ RECORDING_SUFFIX = ".jsonl.zst"
 LOCK_FILE = ".recorder.lock"
 DAMAGED_SUFFIX = ".damaged"
 
-_NO_CAPTURES = (INDEX_SUFFIX, PART_SUFFIX, DAMAGED_SUFFIX)
+CAPTURE_SUFFIXES = (".zst", ".zip", ".gz", ".ndjson", ".jsonl")
+"""What the captures of a folder end with; a file that is named itself may be called anything."""
 
 
 def stream_directory(root: Path, venue: str, category: str, symbol: str, topic: str) -> Path:
@@ -39,7 +39,7 @@ def recording_path(directory: Path, receive_ns: int) -> Path:
 def capture_files(paths: Iterable[Path], *, parts: bool = False) -> list[Path]:
     """The captures that `paths` name: files as they are, folders with all that is below them, by name.
 
-    A folder's hidden files, indexes and damaged files are no captures, and part files are with `parts` alone.
+    A folder's captures are those of CAPTURE_SUFFIXES that are not hidden, and with `parts` the part files.
     Raises InputError for a folder without a capture and CaptureError for a path that is not there.
     """
     files: list[Path] = []
@@ -61,7 +61,7 @@ def _below(directory: Path, *, parts: bool) -> Iterator[Path]:
         hidden = any(name.startswith(".") for name in path.relative_to(directory).parts)
         if hidden or not path.is_file():
             continue
-        if not path.name.endswith(_NO_CAPTURES) or (parts and path.name.endswith(PART_SUFFIX)):
+        if path.suffix in CAPTURE_SUFFIXES or (parts and path.suffix == PART_SUFFIX):
             yield path
 
 

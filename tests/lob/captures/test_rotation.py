@@ -1,0 +1,224 @@
+"""Files of one recording: together the frames as they came, and each by itself a book that goes on."""
+
+import hashlib
+import json
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lob.captures import CapturedFrame, open_capture, open_captures
+from lob.captures.capture import recording_header
+from lob.captures.index import index_path, read_index
+from lob.captures.inspection import inspect_capture
+from lob.captures.rotation import RotationPolicy
+from lob.errors import CaptureError, InputError
+from lob.instrument import Instrument
+from lob.rows import RowPath, RowStatus
+from lob.venues import make_decoder
+
+INSTRUMENT = Instrument(symbol="BTCUSDT", tick_size="0.10")
+
+
+def record(writer, frames) -> None:
+    with writer:
+        for receive_ns, frame in frames:
+            writer.record(receive_ns, frame)
+
+
+def replay(capture, sampling: str = "top_changed") -> tuple[np.ndarray, list[RowStatus], RowPath]:
+    """Rows, statuses and the end of a row path over a capture."""
+    path = RowPath(make_decoder("bybit"), INSTRUMENT, sampling=sampling)
+    rows, statuses = [], []
+    for receive_ns, frame in capture:
+        statuses.append(path.on_frame(frame, receive_ns))
+        if statuses[-1] in {RowStatus.ROW, RowStatus.SNAPSHOT}:
+            rows.append(path.window.latest().copy())
+    return np.array(rows), statuses, path
+
+
+def test_together_the_files_are_the_frames_as_they_came(recorded, frames) -> None:
+    assert len(recorded) == 7  # 18 s that begin 2 s into a period
+    assert [tuple(frame) for frame in open_captures(recorded)] == frames
+
+
+def test_files_begin_with_the_period(recorded) -> None:
+    for path in recorded[1:]:
+        index = read_index(path)
+        assert index.first_receive_ns // 10**9 % 3 == 0
+        assert index.last_receive_ns // 10**9 % 3 == 2 or path == recorded[-1]
+    assert recorded[0].name == "2023-11-14T22-13-20.000000Z.jsonl.zst"
+
+
+@pytest.mark.parametrize("sampling", ["top_changed", "every_message"])
+def test_each_file_alone_gives_the_rows_it_gives_after_the_others(recorded, frames, sampling) -> None:
+    whole, _, end = replay(frames, sampling)
+    alone = []
+    for number, path in enumerate(recorded):
+        rows, statuses, last = replay(open_capture(path), sampling)
+        assert RowStatus.WAITING not in statuses
+        assert statuses[0] is RowStatus.SNAPSHOT
+        alone.append(rows if number == 0 else rows[1:])  # without the checkpoint's own
+    np.testing.assert_array_equal(np.concatenate(alone), whole)
+    for side in ("bids", "asks"):
+        for ours, theirs in zip(getattr(last.book, side)(), getattr(end.book, side)(), strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+
+
+def test_a_missing_file_brings_the_checkpoint_in(recorded, frames) -> None:
+    with_hole = list(open_captures([recorded[0], recorded[2]]))
+    first, third = read_index(recorded[0]), read_index(recorded[2])
+    assert len(with_hole) == first.frames + 1 + third.frames
+    checkpoint = json.loads(with_hole[first.frames].frame)
+    assert checkpoint["type"] == "snapshot"
+    assert checkpoint["data"]["u"] == third.checkpoint_update_id == third.first_update_id - 1
+    _, statuses, _ = replay(with_hole)
+    assert RowStatus.GAP not in statuses
+
+
+def test_the_index_is_what_the_file_holds(recorded, frames) -> None:
+    total = 0
+    for number, path in enumerate(recorded):
+        index = read_index(path)
+        assert index == inspect_capture(path, INSTRUMENT).index
+        assert index.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+        assert index.bytes == path.stat().st_size
+        assert index.part == number
+        assert index.recording == read_index(recorded[0]).recording != ""
+        mine = frames[total : total + index.frames]
+        assert (index.first_receive_ns, index.last_receive_ns) == (mine[0][0], mine[-1][0])
+        updates = [json.loads(frame) for _, frame in mine]
+        assert index.first_update_id == updates[0]["data"]["u"]
+        assert index.last_update_id == updates[-1]["data"]["u"]
+        assert index.first_exchange_ms == updates[0]["cts"]
+        assert index.frame_bytes == sum(len(frame) for _, frame in mine)
+        assert (index.snapshots, index.gaps, index.faults) == (number == 0, 0, ())
+        total += index.frames
+    assert total == len(frames)
+
+
+def test_size_rotates_too(tmp_path, make_writer, frames) -> None:
+    record(make_writer(file_bytes=20_000, flush_ns=1), frames)
+    sizes = [path.stat().st_size for path in sorted(tmp_path.glob("*.zst"))]
+    assert len(sizes) > 3
+    assert all(20_000 <= size < 21_500 for size in sizes[:-1])
+
+
+def test_a_lost_book_is_no_checkpoint_and_is_told_in_the_index(tmp_path, make_writer, frames) -> None:
+    kept = frames[:100] + frames[101:300]
+    record(make_writer(every_s=3), kept)
+    _, first, second = sorted(tmp_path.glob("*.zst"))[:3]
+    index = read_index(first)
+    assert index.gaps == 1
+    (fault,) = index.faults
+    lost = [json.loads(frames[place][1])["data"]["u"] for place in (99, 101)]
+    assert (fault.kind, fault.frame, fault.after_update_id, fault.update_id) == ("gap", 51, *lost)
+    assert str(fault) == f"gap at frame 51: update {lost[1]} after {lost[0]}"
+    assert recording_header(second).checkpoint is None
+    assert read_index(second).waiting == read_index(second).frames
+    for path in sorted(tmp_path.glob("*.zst")):
+        assert read_index(path) == inspect_capture(path, INSTRUMENT).index
+
+
+def test_sizes_and_prices_of_a_checkpoint_are_exact(tmp_path, make_writer, frames) -> None:
+    bids, asks = [["0.30", "0.00000001"], ["0.20", "123456789.123"]], [["0.40", "0.1"], ["1000000", "3"]]
+    snapshot = json.loads(frames[0][1])
+    snapshot["data"] |= {"b": bids, "a": asks}
+    first = (frames[0][0], json.dumps(snapshot).encode())
+    other = (frames[0][0] + 4 * 10**9, b'{"op":"pong"}')
+    record(make_writer(every_s=1), [first, other])
+    checkpoint = recording_header(sorted(tmp_path.glob("*.zst"))[1]).checkpoint
+    data = json.loads(checkpoint.frame)["data"]
+    assert data["b"] == [["0.3", "0.00000001"], ["0.2", "123456789.123"]]
+    assert data["a"] == [["0.4", "0.1"], ["1000000.0", "3"]]
+    assert checkpoint.receive_ns == first[0]
+
+
+def test_a_file_without_a_frame_is_closed_too(tmp_path, make_writer) -> None:
+    with make_writer():
+        pass
+    (path,) = tmp_path.glob("*.zst")
+    index = read_index(path)
+    assert (index.frames, index.first_receive_ns, index.last_update_id) == (0, None, None)
+    assert list(open_capture(path)) == []
+
+
+def test_an_exception_leaves_a_part_and_no_thread(tmp_path, make_writer, frames) -> None:
+    with pytest.raises(ZeroDivisionError), make_writer(every_s=3) as writer:  # noqa: PT012
+        for receive_ns, frame in frames[:400]:
+            writer.record(receive_ns, frame)
+        raise ZeroDivisionError
+    (part,) = tmp_path.glob("*.part")
+    assert [*open_captures([*sorted(tmp_path.glob("*.zst")), part])] == [
+        CapturedFrame(*pair) for pair in frames[:400]
+    ]
+    assert not index_path(part.with_suffix("")).exists()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("capture-close")]
+
+
+def test_a_policy_that_makes_no_sense_is_refused() -> None:
+    with pytest.raises(InputError, match="every_s: 0 came, 1 or more is allowed"):
+        RotationPolicy(every_s=0)
+    with pytest.raises(InputError, match="file_bytes: -1 came"):
+        RotationPolicy(file_bytes=-1)
+
+
+FILL = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+from conftest import INSTRUMENT, START_NS
+from lob.captures.layout import recording_path
+from lob.captures.rotation import RotatingWriter, RotationPolicy
+from lob.errors import CaptureError
+from lob.market import MarketConfiguration, SimulatedMarket
+from lob.rows import RowPath
+from lob.venues import make_decoder
+
+directory = Path(sys.argv[1])
+rows = RowPath(make_decoder("bybit"), INSTRUMENT, depth=50)
+name = lambda receive_ns: recording_path(directory, receive_ns)
+policy = RotationPolicy(every_s=60, file_bytes=300_000)
+count = 0
+try:
+    with RotatingWriter(rows, depth=50, name_file=name, created_ns=START_NS, policy=policy) as writer:
+        for _, frame in SimulatedMarket(MarketConfiguration(seed=9)).generate(100_000):
+            writer.record(START_NS + count * 20_000_000, frame)
+            count += 1
+except CaptureError as error:
+    print(count, error)
+"""
+
+
+def test_a_full_disk_is_a_clear_error_and_costs_nothing_that_was_flushed(full_disk: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FILL, str(full_disk), str(Path(__file__).parent)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    count, _, message = done.stdout.strip().partition(" ")
+    assert message.endswith(".part: cannot be written (No space left on device)"), done
+    whole, (part,) = sorted(full_disk.glob("*.zst")), full_disk.glob("*.part")
+    assert len(whole) >= 2
+    frames = list(open_captures([*whole, part]))
+    assert int(count) - 100 <= len(frames) <= int(count)  # a flush every 50 frames
+    _, statuses, _ = replay(frames)
+    assert not {RowStatus.GAP, RowStatus.WAITING} & set(statuses)
+    for path in whole:
+        assert read_index(path) == inspect_capture(path, INSTRUMENT).index
+
+
+def test_an_index_that_is_none_is_refused(recorded) -> None:
+    index_path(recorded[0]).write_text("{}")
+    with pytest.raises(CaptureError, match=r"index\.json: no index of a capture"):
+        read_index(recorded[0])
+    text = index_path(recorded[1]).read_text().replace('"format_version": 1', '"format_version": 9')
+    index_path(recorded[1]).write_text(text)
+    with pytest.raises(CaptureError, match="format_version: 9 came, this program reads 1"):
+        read_index(recorded[1])
+    index_path(recorded[2]).unlink()
+    assert read_index(recorded[2]) is None
