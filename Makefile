@@ -4,13 +4,17 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 ARGS ?=
 
-.PHONY: demo test install lint bench clean
+.PHONY: demo test test-long install lint bench clean
 
 demo: .venv/.serve
 	$(BIN)/mambalob demo $(ARGS)
 
 test: .venv/.all lint
 	$(BIN)/python -m pytest $(ARGS)
+
+# The tests that take minutes, too.
+test-long: .venv/.all
+	$(BIN)/python -m pytest -m "slow or not slow" $(ARGS)
 
 install: .venv/.all
 
