@@ -81,7 +81,7 @@ def _prices(update: BookUpdate) -> Iterator[str]:
     for side in (update.bids, update.asks):
         try:
             levels = _LEVELS.decode(side)
-        except msgspec.MsgspecError:
+        except (ValueError, RecursionError):  # msgspec's errors are of the first, and bytes that are no text
             continue
         for price, _ in levels:
             yield price

@@ -36,6 +36,13 @@ def test_infers_from_all_prices_but_those_that_are_none(path: Path) -> None:
     assert found.tick_origin == "inferred from 3 prices in the first 3 book messages"
 
 
+def test_a_damaged_side_gives_no_price_and_is_left_to_the_replay(path: Path) -> None:
+    damaged = frame("BTCUSDT", "delta", [["99.97", "1"]], [], 4).replace(b"99.97", b"99.\xfb7")
+    nested = frame("BTCUSDT", "delta", [["99.97", "1"]], [], 5).replace(b'["99.97", "1"]', b"[" * 5000)
+    path.write_bytes(path.read_bytes() + b"\n" + damaged + b"\n" + nested)
+    assert float(capture_instrument(open_capture(path)).instrument.tick_size) == 0.1
+
+
 def test_takes_what_is_given(path: Path) -> None:
     found = capture_instrument(open_capture(path), tick_size="0.05")
     assert (found.instrument.tick_size, found.tick_origin) == ("0.05", "given")

@@ -113,7 +113,7 @@ def test_swapped_graphs_make_it_fail(random_model, model_graphs, spot_dataset):
 
 def test_what_is_no_graph_is_refused(random_model, model_graphs, spot_dataset):
     graphs = {**model_graphs("ssd", "nano"), "window": b"not a graph"}
-    with pytest.raises(ArtifactError, match="the window graph: onnxruntime .* refuses it"):
+    with pytest.raises(ArtifactError, match=r"the window graph: onnxruntime .* refuses it"):
         require_parity(random_model("ssd", "nano"), graphs, spot_dataset.rows, window_length=100)
 
 
