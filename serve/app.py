@@ -19,6 +19,7 @@ from serve.responses import (
     ModelList,
     Problem,
     Readiness,
+    SymbolList,
     SymbolStatus,
     answers,
     document_structs,
@@ -49,6 +50,7 @@ def create_app(
     streams: StreamServer,
     models: ModelList,
     books: Mapping[str, BookReader],
+    list_symbols: Callable[[], SymbolList],
     render_metrics: Callable[[], bytes],
     clock: AnchoredClock,
     version: str,
@@ -96,6 +98,11 @@ def create_app(
             return JsonResponse(_not_live(topic), 503)
         return JsonResponse(books[symbol](levels))
 
+    @app.get("/v1/symbols", responses=answers(ok=(SymbolList, "The symbols of the service")))
+    async def symbols() -> Response:
+        """The symbols the service follows: their states, the time in each, and what has happened to each."""
+        return JsonResponse(list_symbols())
+
     @app.get("/v1/models", responses=answers(ok=(ModelList, "The models of the service")))
     async def list_models() -> Response:
         """The models the service knows, and which symbols each is serving."""
@@ -114,9 +121,9 @@ def create_app(
     )
     async def readiness() -> Response:
         """Whether every symbol is live, and if not, why."""
-        symbols = [SymbolStatus(t.symbol, t.state.value, t.reason) for t in hub.topics.values()]
-        waiting = [f"{s.symbol} is {s.state}: {s.reason}" for s in symbols if not hub.topic_of(s.symbol).live]
-        return JsonResponse(Readiness(not waiting, "; ".join(waiting), symbols), 503 if waiting else 200)
+        statuses = [SymbolStatus(t.symbol, t.state.value, t.reason) for t in hub.topics.values()]
+        waiting = [f"{t.symbol} is {t.state.value}: {t.reason}" for t in hub.topics.values() if not t.live]
+        return JsonResponse(Readiness(not waiting, "; ".join(waiting), statuses), 503 if waiting else 200)
 
     @app.get("/metrics", response_class=Response)
     async def metrics() -> Response:

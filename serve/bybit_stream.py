@@ -4,13 +4,20 @@ Source: Bybit API documentation v5: "Connect" and "Orderbook" (websocket stream)
 Info" (REST).
 """
 
+import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 from urllib.parse import urlsplit
 
 import msgspec
 
+from lob.bybit import BybitDecoder
 from lob.errors import InputError
+from lob.messages import Acknowledgement, VenueError
+from serve.venue_stream import Operation, Reply, Topic
+
+logger = logging.getLogger(__name__)
 
 Category = Literal["linear", "spot", "inverse"]
 CATEGORIES: tuple[str, ...] = get_args(Category)
@@ -85,8 +92,7 @@ class BookTopic:
     depth: int
 
     def __post_init__(self) -> None:
-        if not self.symbol.isascii() or not self.symbol.replace("-", "").isalnum() or len(self.symbol) > 40:
-            raise InputError(f"symbol: {self.symbol!r} came, up to 40 letters, digits and '-' are allowed")
+        check_symbol(self.symbol)
         if self.depth not in DEPTHS:
             raise InputError(f"depth: {self.depth} came, {', '.join(map(str, DEPTHS))} are allowed")
 
@@ -96,16 +102,71 @@ class BookTopic:
         return f"orderbook.{self.depth}.{self.symbol}"
 
 
-def request_frame(operation: Literal["subscribe", "unsubscribe"], topic: BookTopic, request_id: str) -> str:
-    """The text frame that subscribes to `topic` or leaves it."""
-    request = {"op": operation, "req_id": request_id, "args": [topic.name]}
-    return msgspec.json.encode(request).decode()
+@dataclass(frozen=True, kw_only=True)
+class TradeTopic:
+    """The public trades of one symbol."""
+
+    symbol: str
+
+    def __post_init__(self) -> None:
+        check_symbol(self.symbol)
+
+    @property
+    def name(self) -> str:
+        """The topic as the exchange spells it."""
+        return f"publicTrade.{self.symbol}"
 
 
-def is_pushed(frame: bytes) -> bool:
-    """True for a frame that starts as the exchange's pushes do, so that it cannot be the reply to a request.
+def check_symbol(symbol: str) -> None:
+    """Raises InputError for a name no exchange would list."""
+    if not symbol.isascii() or not symbol.replace("-", "").isalnum() or len(symbol) > 40:
+        raise InputError(f"symbol: {symbol!r} came, up to 40 letters, digits and '-' are allowed")
 
-    A push whose fields came in another order is taken for a reply, and then read and found to be none: the
-    shortcut saves a second decoding of every book message and decides nothing else.
-    """
-    return frame.startswith(b'{"topic"')
+
+class _Named(msgspec.Struct):
+    topic: str = ""
+
+
+class BybitStream:
+    """Bybit's words; a `serve.venue_stream.VenueStream`. A subscription brings the snapshot."""
+
+    topic_prefix = b'{"topic":"'
+    ping_frame: str | None = PING_FRAME
+
+    def __init__(self) -> None:
+        self._decoder = BybitDecoder()
+        self._named = msgspec.json.Decoder(_Named)
+
+    def address(self, url: str, topics: Sequence[Topic]) -> str:
+        """The address as it is."""
+        return url
+
+    def request(self, operation: Operation, topic: Topic, request_id: str) -> str:
+        """The text frame that subscribes to `topic` or leaves it."""
+        request = {"op": operation, "req_id": request_id, "args": [topic.name]}
+        return msgspec.json.encode(request).decode()
+
+    def topic_of(self, frame: bytes) -> str:
+        """The topic in a pushed frame; empty where it has none."""
+        try:
+            return self._named.decode(frame).topic
+        except (ValueError, RecursionError):
+            return ""
+
+    def reply_in(self, frame: bytes) -> Reply | None:
+        """The answer to a subscription in `frame`; None for any other frame."""
+        message = self._decoder.decode(frame)
+        if isinstance(message, VenueError):
+            logger.warning("the exchange reports an error: %s", printable(message.message))
+        if not isinstance(message, Acknowledgement) or message.operation != "subscribe":
+            return None
+        return Reply(request_id=message.request_id, success=message.success, message=message.message)
+
+    async def fetch_snapshot(self, topic: Topic) -> bytes | None:
+        """None: a new subscription brings it."""
+        return None
+
+
+def printable(text: str, length: int = 200) -> str:
+    """An exchange's words on one line, without control characters, cut to `length`."""
+    return "".join(c if c.isprintable() else "?" for c in text[:length])

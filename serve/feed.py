@@ -1,113 +1,65 @@
-"""The subscriber: keeps one order-book topic of an exchange flowing into a consumer, whatever happens.
+"""The subscriber: keeps topics of an exchange flowing into their consumers, whatever happens.
 
-It connects, subscribes and waits for the acknowledgement, sends the exchange's own ping, and hands every
-frame over with the time it arrived. It asks for a new snapshot when the consumer says that its book is lost,
-ends a connection that gives no snapshot, and connects again after a lost one. It knows nothing of books or
-predictions.
+One connection carries them all. It connects, subscribes each topic by a request of its own and waits for the
+answers, pings, and hands every frame to its topic's consumer with the time it arrived. A topic whose book is
+lost is subscribed again alone; the others are not touched. A connection on which nothing arrives, or no topic
+gets any further, is given up and made again. It knows nothing of books or predictions.
 """
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from random import Random
-from typing import Protocol, cast
+from typing import cast
 
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
 
-from lob.bybit import BybitDecoder
 from lob.errors import InputError
-from lob.messages import Acknowledgement, VenueError
-from serve.bybit_stream import (
-    PING_FRAME,
-    BookTopic,
-    check_stream_url,
-    is_pushed,
-    public_address,
-    request_frame,
-)
+from serve.bybit_stream import BybitStream, check_stream_url, printable, public_address
 from serve.clock import AnchoredClock
+from serve.feed_policies import IdlePolicy, RefusalPolicy, ResyncPolicy, check_above_zero
 from serve.reconnect import ReconnectPolicy
-from serve.venue_connection import StampedConnection, open_connection
+from serve.subscription import FrameConsumer, Step, Subscription
+from serve.venue_connection import (
+    ConnectionEndedError,
+    StampedConnection,
+    check_transport,
+    open_connection,
+)
+from serve.venue_stream import Reply, Topic, VenueStream
 
 logger = logging.getLogger(__name__)
 
 GOING_AWAY = 1001
 
 
-class FrameConsumer(Protocol):
-    """Takes an exchange's frames in; everything is synchronous and short."""
-
-    @property
-    def needs_resync(self) -> bool:
-        """Whether the book is lost and nobody has asked for a new snapshot yet."""
-
-    @property
-    def awaits_snapshot(self) -> bool:
-        """Whether nothing can be made of the stream until a snapshot comes."""
-
-    def on_connected(self) -> None:
-        """A new connection stands; its first book message will be a snapshot."""
-
-    def on_disconnected(self, reason: str) -> None:
-        """The connection is lost; `reason` is for people."""
-
-    def on_frame(self, frame: bytes, receive_ns: int) -> None:
-        """One message, as it came."""
-
-    def check_freshness(self, now_ns: int) -> object:
-        """It is `now_ns`: decide whether the stream has stalled."""
-
-    def resync_requested(self) -> None:
-        """A new snapshot has been asked for."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class RefusalPolicy:
-    """Which refusals of a subscription are final: those whose text holds one of these words.
-
-    Any other is answered by a new connection after the usual wait.
-    """
-
-    final_words: tuple[str, ...] = ("invalid symbol", "invalid topic", "handler not found")
-
-    def is_final(self, message: str) -> bool:
-        """Whether there is no use in asking again."""
-        return any(words in message.lower() for words in self.final_words)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ResyncPolicy:
-    """How often a new snapshot may be asked for, and how long one may take before the connection is given up.
-
-    Asking is unsubscribing and subscribing again. However often the book is lost, that happens at most once
-    in `minimum_interval_s`.
-    """
-
-    minimum_interval_s: float = 1.0
-    snapshot_timeout_s: float = 5.0
-
-
 @dataclass(frozen=True, kw_only=True)
 class FeedConfig:
-    """Where a feed comes from and how it is kept alive."""
+    """Where a feed comes from and how it is kept alive.
+
+    `allow_plaintext`: an address without TLS is taken for a machine other than this one, too. Raises
+    InputError where the address is none or not allowed, or a time is not above 0.
+    """
 
     url: str
-    topic: BookTopic
-    ping_interval_s: float = 20.0
-    acknowledgement_timeout_s: float = 10.0
+    allow_plaintext: bool = False
     send_timeout_s: float = 5.0
     check_interval_s: float = 0.1
+    idle: IdlePolicy = field(default_factory=IdlePolicy)
     reconnect: ReconnectPolicy = field(default_factory=ReconnectPolicy)
     resync: ResyncPolicy = field(default_factory=ResyncPolicy)
     refusal: RefusalPolicy = field(default_factory=RefusalPolicy)
 
     def __post_init__(self) -> None:
-        check_stream_url(self.url)
+        check_transport(check_stream_url(self.url), allow_plaintext=self.allow_plaintext)
+        check_above_zero("send_timeout_s", self.send_timeout_s)
+        check_above_zero("check_interval_s", self.check_interval_s)
 
 
 @dataclass
 class FeedCounters:
-    """What happened to a feed so far."""
+    """What happened to a feed so far, all its topics together."""
 
     frames: int = 0
     bytes: int = 0
@@ -115,43 +67,75 @@ class FeedCounters:
     failed_connections: int = 0
     resyncs: int = 0
     refusals: int = 0
-
-
-class ConnectionEndedError(Exception):
-    """This connection is over; its text says why."""
+    idle_connections: int = 0
+    """Connections given up because nothing arrived on them."""
+    unnamed_frames: int = 0
+    """Frames that name no topic: replies, and what cannot be read."""
+    unknown_topics: int = 0
+    """Frames of topics that nobody here takes."""
+    full_queues: int = 0
+    """Times so many frames waited in the process that reading from the socket paused."""
 
 
 class RefusedSubscriptionError(InputError):
-    """The exchange refuses the topic for good."""
+    """The exchange refuses every topic for good."""
 
 
 class Feed:
-    """One topic of one exchange, from the first connection until it is cancelled."""
+    """Some topics of one exchange, from the first connection until it is cancelled."""
 
     def __init__(
         self,
         config: FeedConfig,
-        consumer: FrameConsumer,
+        consumers: Mapping[Topic, FrameConsumer],
         clock: AnchoredClock,
+        *,
+        venue: VenueStream | None = None,
         random: Random | None = None,
     ) -> None:
+        """Keep each topic flowing into its consumer; `venue` is Bybit by default.
+
+        Raises InputError where there is no topic, or two have one name.
+        """
+        random = random or Random()  # noqa: S311  # jitter, no secret
         self.counters = FeedCounters()
+        self.subscriptions = {
+            topic.name: Subscription(
+                topic,
+                consumer,
+                resync=config.resync,
+                refusal=config.refusal,
+                reconnect=config.reconnect,
+                random=random,
+            )
+            for topic, consumer in consumers.items()
+        }
+        if len(self.subscriptions) != len(consumers) or not consumers:
+            names = ", ".join(topic.name for topic in consumers) or "none"
+            raise InputError(f"topics: {names} came; allowed: at least one, and each name once")
+        self._routes = {name.encode(): one for name, one in self.subscriptions.items()}
+        self._all = tuple(self.subscriptions.values())
         self._config = config
-        self._consumer = consumer
         self._clock = clock
-        self._random = random or Random()  # noqa: S311  # jitter, no secret
-        self._decoder = BybitDecoder()
+        self._random = random
+        self._venue = venue or BybitStream()
+        self._url = self._venue.address(config.url, list(consumers))
+        self._address = public_address(config.url)
         self._attention = asyncio.Event()
         self._requests = 0
-        self._subscribed_s = 0.0
-        self._unacknowledged = ""
-        self._address = public_address(config.url)
+        self._heard_s = 0.0  # when a frame was last handled
+        self._connection: StampedConnection | None = None
+
+    @property
+    def waiting_frames(self) -> int:
+        """Frames that have arrived in the process and are not handled yet."""
+        return 0 if self._connection is None else self._connection.waiting
 
     async def run(self) -> None:
-        """Feed the consumer until cancelled.
+        """Feed the consumers until cancelled.
 
-        Raises RefusedSubscriptionError where the exchange does not have the topic, InputError where the
-        address is none or the policy's attempts are used up, and whatever the consumer raises.
+        Raises RefusedSubscriptionError where the exchange has none of the topics, InputError where the
+        address is none or the policy's attempts are used up, and whatever a consumer raises.
         """
         loop = asyncio.get_running_loop()
         policy = self._config.reconnect
@@ -173,11 +157,13 @@ class Feed:
         connected = False
         reason = "the feed was stopped"
         try:
-            async with open_connection(self._config.url, self._clock.now_ns) as connection:
+            async with open_connection(self._url, self._clock.now_ns, self._on_full_queue) as connection:
                 connected = True
                 self.counters.connections += 1
                 logger.info("connected to %s", self._address)
-                self._consumer.on_connected()
+                for one in self._all:
+                    if not one.refused:
+                        one.on_connected()
                 try:
                     await self._serve_connection(cast(StampedConnection, connection))
                 except asyncio.CancelledError:
@@ -197,13 +183,18 @@ class Feed:
         except (OSError, InvalidHandshake) as error:
             reason = f"{'lost' if connected else 'cannot connect'}: {error}"
         finally:
-            self._consumer.on_disconnected(reason)
+            self._connection = None
+            for one in self._all:
+                if not one.refused:
+                    one.consumer.on_disconnected(reason)
         if not connected:
             self.counters.failed_connections += 1
         return reason
 
     async def _serve_connection(self, connection: StampedConnection) -> None:
         """Read and keep the connection at once; raises what ends either."""
+        self._connection = connection
+        self._heard_s = asyncio.get_running_loop().time()
         tasks = [
             asyncio.create_task(self._read(connection), name="feed-read"),
             asyncio.create_task(self._keep(connection), name="feed-keep"),
@@ -220,61 +211,129 @@ class Feed:
 
     async def _read(self, connection: StampedConnection) -> None:
         """Hand every message over as it comes; never ends but by an exception."""
-        consumer, counters = self._consumer, self.counters
+        counters, routes = self.counters, self._routes
+        prefix = self._venue.topic_prefix
+        start = len(prefix)
+        now_s = asyncio.get_running_loop().time
         while True:
             frame, receive_ns = await connection.receive()
+            self._heard_s = now_s()
             counters.frames += 1
             counters.bytes += len(frame)
-            consumer.on_frame(frame, receive_ns)
-            if not is_pushed(frame):
-                self._on_reply(frame)
-            if consumer.needs_resync:
-                self._attention.set()
+            # The topic's text stands first in every pushed frame: no decoding is needed to find it.
+            one = routes.get(frame[start : frame.find(b'"', start)]) if frame.startswith(prefix) else None
+            if one is None:
+                self._on_unrouted(frame, receive_ns)
+            else:
+                self._deliver(one, frame, receive_ns)
             # Messages that already wait are returned without a pause; give the hub's writers their turn.
             await asyncio.sleep(0)
 
+    def _deliver(self, one: Subscription, frame: bytes, receive_ns: int) -> None:
+        counters, consumer = one.counters, one.consumer
+        counters.frames += 1
+        counters.bytes += len(frame)
+        consumer.on_frame(frame, receive_ns)
+        if consumer.needs_resync and not one.noticed:
+            one.noticed = True
+            self._attention.set()
+
+    def _on_unrouted(self, frame: bytes, receive_ns: int) -> None:
+        """A frame whose topic does not stand first or is not ours, or one without a topic."""
+        topic = self._venue.topic_of(frame)
+        if topic:
+            one = self.subscriptions.get(topic)
+            if one is None:
+                self.counters.unknown_topics += 1
+            else:
+                self._deliver(one, frame, receive_ns)
+            return
+        self.counters.unnamed_frames += 1
+        for one in self._all:
+            if not one.refused:
+                one.consumer.on_frame(frame, receive_ns)
+        reply = self._venue.reply_in(frame)
+        if reply is not None:
+            self._on_reply(reply)
+
     async def _keep(self, connection: StampedConnection) -> None:
         """Subscribe, ping, watch for stalls, ask for snapshots; raises what ends the connection."""
-        config, consumer, loop = self._config, self._consumer, asyncio.get_running_loop()
-        await self._send_subscription(connection, again=False)
-        pinged_s = loop.time()
-        waits_since_s: float | None = None
+        loop = asyncio.get_running_loop()
+        interval_s = self._config.check_interval_s
+        pinged_s = checked_s = self._heard_s
         while True:
+            now_s = loop.time()
+            if now_s - checked_s >= interval_s:
+                checked_s = now_s
+                now_ns = self._clock.now_ns()
+                for one in self._all:
+                    one.consumer.check_freshness(now_ns)
+            pinged_s = await self._ping(connection, now_s, pinged_s)
+            obstacles = [one.obstacle(now_s) for one in self._all]
+            if all(obstacles):
+                self._end(obstacles)
+            wake_s = checked_s + interval_s
             self._attention.clear()
+            for one in self._all:
+                step, due_s = one.next_step(now_s)
+                if step is Step.NOTHING:
+                    wake_s = min(wake_s, due_s)
+                else:
+                    await self._ask(connection, one, again=step is Step.RESYNC)
             try:
-                async with asyncio.timeout(config.check_interval_s):
+                async with asyncio.timeout(max(0.0, wake_s - loop.time())):
                     await self._attention.wait()
             except TimeoutError:
-                consumer.check_freshness(self._clock.now_ns())
-            now_s = loop.time()
-            if now_s - pinged_s >= config.ping_interval_s:
-                pinged_s = now_s
-                await self._send(connection, PING_FRAME)
-            waits_since_s = (waits_since_s or now_s) if consumer.awaits_snapshot else None
-            if waits_since_s is not None and now_s - waits_since_s > config.resync.snapshot_timeout_s:
-                raise ConnectionEndedError(f"no snapshot in {config.resync.snapshot_timeout_s:g} s")
-            waited_s = now_s - self._subscribed_s
-            if self._unacknowledged and waited_s > config.acknowledgement_timeout_s:
-                raise ConnectionEndedError(
-                    f"no answer to the subscription in {config.acknowledgement_timeout_s:g} s"
-                )
-            if consumer.needs_resync:
-                await asyncio.sleep(max(0.0, config.resync.minimum_interval_s - waited_s))
-                if consumer.needs_resync:  # no snapshot came by itself meanwhile
-                    await self._send_subscription(connection, again=True)
+                pass
 
-    async def _send_subscription(self, connection: StampedConnection, *, again: bool) -> None:
-        """Subscribe; `again` leaves the topic first, so that the exchange begins with a new snapshot."""
-        topic = self._config.topic
+    def _end(self, obstacles: list[str]) -> None:
+        """No topic gets any further: raises what that means."""
+        if all(one.refused for one in self._all):
+            raise RefusedSubscriptionError("; ".join(obstacles))
+        raise ConnectionEndedError(
+            next(text for text, one in zip(obstacles, self._all, strict=True) if not one.refused)
+        )
+
+    async def _ping(self, connection: StampedConnection, now_s: float, pinged_s: float) -> float:
+        """Ping when it is time, or nothing has arrived for long; the time of the last ping.
+
+        Raises ConnectionEndedError where not even the answer to a ping comes.
+        """
+        idle = self._config.idle
+        silent_s = 0.0 if connection.waiting else now_s - self._heard_s
+        probed = pinged_s > self._heard_s
+        if probed and silent_s >= idle.probe_after_s and now_s - pinged_s >= idle.answer_within_s:
+            self.counters.idle_connections += 1
+            raise ConnectionEndedError(f"silent for {silent_s:.1f} s, no answer to a ping either")
+        if now_s - pinged_s >= idle.ping_interval_s or (silent_s >= idle.probe_after_s and not probed):
+            await self._probe(connection)
+            return now_s
+        return pinged_s
+
+    async def _probe(self, connection: StampedConnection) -> None:
+        """Send what a living connection answers at once."""
+        if self._venue.ping_frame is not None:
+            await self._send(connection, self._venue.ping_frame)
+            return
+        answer = await connection.ping()
+        asyncio.ensure_future(answer).add_done_callback(self._on_pong)
+
+    def _on_pong(self, answer: asyncio.Future[float]) -> None:
+        if not answer.cancelled() and answer.exception() is None:
+            self._heard_s = asyncio.get_running_loop().time()
+
+    async def _ask(self, connection: StampedConnection, one: Subscription, *, again: bool) -> None:
+        """Subscribe to a topic; `again` leaves it first, so that the exchange begins with a new snapshot."""
         self._requests += 1
-        self._subscribed_s = asyncio.get_running_loop().time()
+        now_s = asyncio.get_running_loop().time()
         if again:
             self.counters.resyncs += 1
-            logger.warning("%s: the book is lost; asking for a new snapshot", topic.name)
-            self._consumer.resync_requested()
-            await self._send(connection, request_frame("unsubscribe", topic, f"u{self._requests}"))
-        self._unacknowledged = f"s{self._requests}"
-        await self._send(connection, request_frame("subscribe", topic, self._unacknowledged))
+            logger.warning("%s: the book is lost; asking for a new snapshot", one.topic.name)
+        one.on_asked(f"s{self._requests}", now_s, again=again)
+        if again:
+            leave = self._venue.request("unsubscribe", one.topic, f"u{self._requests}")
+            await self._send(connection, leave)
+        await self._send(connection, self._venue.request("subscribe", one.topic, one.pending_id))
 
     async def _send(self, connection: StampedConnection, frame: str) -> None:
         try:
@@ -285,29 +344,29 @@ class Feed:
                 f"the exchange took no request for {self._config.send_timeout_s:g} s"
             ) from None
 
-    def _on_reply(self, frame: bytes) -> None:
-        """Act on the answer to a request; raises RefusedSubscriptionError or ConnectionEndedError."""
-        message = self._decoder.decode(frame)
-        if isinstance(message, VenueError):
-            logger.warning("the exchange reports an error: %s", printable(message.message))
-        if not isinstance(message, Acknowledgement) or message.operation != "subscribe":
+    def _on_reply(self, reply: Reply) -> None:
+        """Let the topic whose request it answers know; an answer to none changes nothing."""
+        one = self._asker(reply)
+        if one is None:
             return
-        if message.request_id not in ("", self._unacknowledged):
-            return
-        if message.success:
-            self._unacknowledged = ""
-            logger.info("subscribed to %s", self._config.topic.name)
-            return
-        self.counters.refusals += 1
-        refusal = f"the exchange refuses {self._config.topic.name}: {printable(message.message)}"
-        if self._config.refusal.is_final(message.message):
-            raise RefusedSubscriptionError(refusal)
-        raise ConnectionEndedError(refusal)
+        one.on_reply(reply, asyncio.get_running_loop().time())
+        if reply.success:
+            logger.info("subscribed to %s", one.topic.name)
+        else:
+            self.counters.refusals += 1
+            logger.warning("the exchange refuses %s: %s", one.topic.name, printable(reply.message))
+        self._attention.set()
 
+    def _asker(self, reply: Reply) -> Subscription | None:
+        """Whose request a reply answers: by its id, else by the topic it names, else the oldest one."""
+        pending = [one for one in self._all if one.pending_id]
+        if reply.request_id:
+            return next((one for one in pending if one.pending_id == reply.request_id), None)
+        named = [one for one in pending if one.topic.name in reply.message]
+        return next(iter(named or pending), None)
 
-def printable(text: str, length: int = 200) -> str:
-    """An exchange's words on one line, without control characters, cut to `length`."""
-    return "".join(c if c.isprintable() else "?" for c in text[:length])
+    def _on_full_queue(self) -> None:
+        self.counters.full_queues += 1
 
 
 def _close_reason(error: ConnectionClosed) -> str:

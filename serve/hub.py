@@ -29,6 +29,7 @@ from serve.messages import (
     topic_name,
     with_missed,
 )
+from serve.state_times import StateTimes
 
 MAXIMUM_WAITING_STATES = 16
 MAXIMUM_WAITING_REPLIES = 64
@@ -142,14 +143,15 @@ class Mailbox:
 class Topic:
     """One symbol's stream: its counter, its current state, its newest prediction, its subscribers."""
 
-    __slots__ = ("name", "prediction", "reason", "seq", "slots", "state", "symbol")
+    __slots__ = ("name", "prediction", "reason", "seq", "slots", "state", "symbol", "times")
 
-    def __init__(self, symbol: str) -> None:
+    def __init__(self, symbol: str, now_ns: int) -> None:
         self.symbol = symbol
         self.name = topic_name(symbol)
         self.seq = 0
         self.state = SymbolState.CONNECTING
         self.reason = "the service has just started"
+        self.times = StateTimes(self.state, now_ns)
         self.prediction: Prediction | None = None
         self.slots: dict[Mailbox, Slot] = {}
 
@@ -163,8 +165,9 @@ class Hub:
     """The topics of a service and everybody who listens to them."""
 
     def __init__(self, symbols: list[str], clock: AnchoredClock) -> None:
-        self._clock = clock
-        self.topics = {topic.name: topic for topic in map(Topic, symbols)}
+        self.clock = clock
+        now_ns = clock.now_ns()
+        self.topics = {topic.name: topic for topic in (Topic(symbol, now_ns) for symbol in symbols)}
         self._by_symbol = {topic.symbol: topic for topic in self.topics.values()}
         self.latency = {topic.symbol: LatencyHistogram() for topic in self.topics.values()}
 
@@ -184,7 +187,7 @@ class Hub:
         """
         topic = self._by_symbol[prediction.symbol]
         assert topic.live, f"a prediction of {topic.symbol} came while it is {topic.state.value}"
-        emit_ns = self._clock.now_ns()
+        emit_ns = self.clock.now_ns()
         prediction.stamp(emit_ns)
         topic.prediction = prediction
         topic.seq += 1
@@ -203,6 +206,7 @@ class Hub:
     def publish_state(self, symbol: str, state: SymbolState, reason: str) -> None:
         """Tell every subscriber of `symbol` its new state."""
         topic = self._by_symbol[symbol]
+        topic.times.enter(state, self.clock.now_ns())
         topic.state = state
         topic.reason = reason
         topic.seq += 1
@@ -251,7 +255,7 @@ class Hub:
         self.unsubscribe(mailbox, list(mailbox.slots))
 
     def _state_text(self, topic: Topic) -> str:
-        now_ms = self._clock.now_ns() // 1_000_000
+        now_ms = self.clock.now_ns() // 1_000_000
         data = StateData(topic.state.value, topic.reason)
         return encode_text(StateMessage(topic.name, "state", topic.seq, now_ms, data))
 

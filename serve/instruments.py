@@ -1,32 +1,47 @@
-"""An instrument's tick size, asked of the exchange over HTTP before a feed is opened.
+"""An instrument's tick and lot size, asked of the exchange over HTTP before a feed is opened.
 
 Source: Bybit API documentation v5, "Get Instruments Info": `GET /v5/market/instruments-info`. The local
 exchange answers the same request on its own port.
 """
 
 import http.client
+import logging
+import time
 import urllib.error
 import urllib.request
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 import msgspec
 
 from lob.errors import InputError
 from lob.instrument import Instrument
 from serve.bybit_stream import CATEGORIES, rest_base_url
+from serve.instrument_cache import InstrumentCache, InstrumentInfo
 from serve.venue_connection import is_this_machine
+
+logger = logging.getLogger(__name__)
 
 TIMEOUT_S = 10.0
 MAXIMUM_ANSWER_BYTES = 1024 * 1024
+
+
+class NoAnswerError(InputError):
+    """The exchange gave no answer, or none that can be used: what it said before may still hold."""
 
 
 class _PriceFilter(msgspec.Struct, rename="camel"):
     tick_size: str
 
 
+class _LotSizeFilter(msgspec.Struct, rename="camel"):
+    qty_step: str = ""
+    base_precision: str = ""  # the spot market's name for it
+
+
 class _Listed(msgspec.Struct, rename="camel"):
     symbol: str
     price_filter: _PriceFilter
+    lot_size_filter: _LotSizeFilter = msgspec.field(default_factory=_LotSizeFilter)
 
 
 class _Result(msgspec.Struct):
@@ -39,6 +54,36 @@ class _Answer(msgspec.Struct, rename="camel"):
     result: _Result = msgspec.field(default_factory=_Result)
 
 
+def find_instrument(
+    stream_url: str,
+    category: str,
+    symbol: str,
+    *,
+    cache: InstrumentCache | None = None,
+    timeout_s: float = TIMEOUT_S,
+) -> InstrumentInfo:
+    """What the exchange says of `symbol`, or said before where it does not answer now; blocks.
+
+    Every answer is kept in `cache`. The kept one is used, with a warning that tells its age, only where the
+    exchange gives no usable answer; that it does not list the symbol is an answer. Raises InputError as
+    `fetch_instrument` does.
+    """
+    source = urlsplit(rest_base_url(stream_url)).netloc
+    try:
+        info = fetch_info(stream_url, category, symbol, timeout_s=timeout_s)
+    except NoAnswerError as error:
+        kept = None if cache is None else cache.read(source, category, symbol)
+        if kept is None:
+            raise
+        logger.warning(
+            "%s; using what it said %s ago: tick size %s", error, age_text(kept.age_s()), kept.tick_size
+        )
+        return kept
+    if cache is not None:
+        cache.write(info)
+    return info
+
+
 def fetch_instrument(
     stream_url: str, category: str, symbol: str, *, timeout_s: float = TIMEOUT_S
 ) -> Instrument:
@@ -47,39 +92,80 @@ def fetch_instrument(
     Raises InputError where the exchange cannot be reached, does not list the symbol, or answers otherwise
     than documented; each message tells that `--tick-size` does without the question.
     """
+    return fetch_info(stream_url, category, symbol, timeout_s=timeout_s).instrument
+
+
+def fetch_info(
+    stream_url: str, category: str, symbol: str, *, timeout_s: float = TIMEOUT_S
+) -> InstrumentInfo:
+    """All that is asked of the exchange about `symbol`; raises as `fetch_instrument` does.
+
+    NoAnswerError, an InputError, tells that the exchange was silent or not itself.
+    """
     if category not in CATEGORIES:
         raise InputError(f"category: {category!r} came, {', '.join(CATEGORIES)} are allowed")
     query = urlencode({"category": category, "symbol": symbol})
     url = f"{rest_base_url(stream_url)}/v5/market/instruments-info?{query}"
+    try:
+        answer = msgspec.json.decode(get(url, timeout_s=timeout_s), type=_Answer)
+    except HttpError as error:
+        raise NoAnswerError(_unknown(url, symbol, str(error))) from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise NoAnswerError(
+            _unknown(url, symbol, f"its answer is not the documented one ({error})")
+        ) from error
+    if answer.ret_code != 0:
+        raise InputError(_unknown(url, symbol, f"it answers {answer.ret_code} {answer.ret_msg}"))
+    for listed in answer.result.listed:
+        if listed.symbol == symbol:
+            lot = listed.lot_size_filter
+            info = InstrumentInfo(
+                source=urlsplit(url).netloc,
+                category=category,
+                symbol=symbol,
+                tick_size=listed.price_filter.tick_size,
+                lot_size=lot.qty_step or lot.base_precision,
+                fetched_ms=time.time_ns() // 1_000_000,
+            )
+            _ = info.instrument  # a tick size that is none is found here
+            return info
+    raise InputError(_unknown(url, symbol, f"it does not list {symbol} among its {category} instruments"))
+
+
+class HttpError(Exception):
+    """A request got no usable answer; the text says why, with the server as "it"."""
+
+
+def get(url: str, *, timeout_s: float, maximum_bytes: int = MAXIMUM_ANSWER_BYTES) -> bytes:
+    """The body of a GET request's answer; blocks. Raises HttpError."""
     # The proxy of the environment, except for an address of this machine.
     proxies = urllib.request.ProxyHandler({} if is_this_machine(url) else None)
     opener = urllib.request.build_opener(proxies)
     try:
         with opener.open(url, timeout=timeout_s) as response:
-            body = response.read(MAXIMUM_ANSWER_BYTES + 1)
+            body: bytes = response.read(maximum_bytes + 1)
     except urllib.error.HTTPError as error:
         error.close()
-        raise _unknown(url, symbol, f"it answers HTTP {error.code}") from error
+        raise HttpError(f"it answers HTTP {error.code}") from error
     except (OSError, http.client.HTTPException, ValueError) as error:
         cause = getattr(error, "reason", None) or error
         reason = getattr(cause, "strerror", None) or cause
-        raise _unknown(url, symbol, f"it cannot be reached ({reason})") from error
-    if len(body) > MAXIMUM_ANSWER_BYTES:
-        raise _unknown(url, symbol, f"its answer is above {MAXIMUM_ANSWER_BYTES} bytes")
-    try:
-        answer = msgspec.json.decode(body, type=_Answer)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise _unknown(url, symbol, f"its answer is not the documented one ({error})") from error
-    if answer.ret_code != 0:
-        raise _unknown(url, symbol, f"it answers {answer.ret_code} {answer.ret_msg}")
-    for listed in answer.result.listed:
-        if listed.symbol == symbol:
-            return Instrument(symbol=symbol, tick_size=listed.price_filter.tick_size)
-    raise _unknown(url, symbol, f"it does not list {symbol} among its {category} instruments")
+        raise HttpError(f"it cannot be reached ({reason})") from error
+    if len(body) > maximum_bytes:
+        raise HttpError(f"its answer is above {maximum_bytes} bytes")
+    return body
 
 
-def _unknown(url: str, symbol: str, reason: str) -> InputError:
-    return InputError(
+def age_text(seconds: float) -> str:
+    """An age for people: its largest unit that is at least one."""
+    for unit, length_s in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
+        if seconds >= length_s:
+            return f"{seconds / length_s:.1f} {unit}"
+    return f"{seconds:.0f} seconds"
+
+
+def _unknown(url: str, symbol: str, reason: str) -> str:
+    return (
         f"the tick size of {symbol} is not known: {url} was asked and {reason}; "
         "give it with --tick-size to do without"
     )

@@ -12,13 +12,14 @@ from prometheus_client.core import (
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from inference.pipeline import Pipeline
 from lob.rows import RowStatus
 from lob.sync import SymbolState
 from serve.clock import AnchoredClock
 from serve.feed import Feed
 from serve.hub import Hub
 from serve.stream import StreamServer
+from serve.subscription import TopicCounters
+from serve.symbol_service import SymbolService
 
 _STATUS_NAMES = tuple(status.name.lower() for status in RowStatus)
 
@@ -29,15 +30,15 @@ class ServiceCollector(Collector):
     def __init__(
         self,
         *,
-        pipelines: Mapping[str, Pipeline],
-        feeds: Mapping[str, Feed],
+        symbols: Mapping[str, SymbolService],
+        feed: Feed,
         hub: Hub,
         streams: StreamServer,
         clock: AnchoredClock,
         information: Mapping[str, str],
     ) -> None:
-        self._pipelines = pipelines
-        self._feeds = feeds
+        self._symbols = symbols
+        self._feed = feed
         self._hub = hub
         self._streams = streams
         self._clock = clock
@@ -47,7 +48,9 @@ class ServiceCollector(Collector):
         """All families, with their values of now."""
         yield InfoMetricFamily("mambalob", "What is serving", self._information)
         yield from self._pipeline_families()
+        yield from self._subscription_families()
         yield from self._feed_families()
+        yield from self._trade_families()
         yield from self._topic_families()
         yield from self._stream_families()
         yield GaugeMetricFamily(
@@ -66,14 +69,15 @@ class ServiceCollector(Collector):
             "gaps": "Gaps found in the book's sequence",
             "malformed": "Frames that could not be read",
             "not_finite": "Rows whose logits were not finite",
-            "stalls": "Times the feed was found stalled",
+            "stalls": "Times the symbol's feed was found stalled",
+            "late": "Times a frame was handled too late",
         }
         families = {
             name: CounterMetricFamily(f"mambalob_{name}", text, labels=("symbol",))
             for name, text in totals.items()
         }
-        for symbol, pipeline in self._pipelines.items():
-            counters = pipeline.counters
+        for symbol, one in self._symbols.items():
+            counters = one.pipeline.counters
             for status in _STATUS_NAMES:
                 frames.add_metric((symbol, status), counters[status])
             values = {
@@ -83,36 +87,73 @@ class ServiceCollector(Collector):
                 "malformed": counters["malformed"] + counters["not_json"],
                 "not_finite": counters["not_finite"],
                 "stalls": counters["stalls"],
+                "late": counters["late"],
             }
             for name, family in families.items():
                 family.add_metric((symbol,), values[name])
         yield frames
         yield from families.values()
 
-    def _feed_families(self) -> Iterator[Metric]:
-        families: dict[str, tuple[str, Callable[[Feed], int]]] = {
-            "feed_bytes": ("Bytes of frames received", lambda feed: feed.counters.bytes),
-            "feed_connections": ("Connections that stood", lambda feed: feed.counters.connections),
-            "feed_reconnects": (
-                "Connections that stood after the first",
-                lambda feed: max(0, feed.counters.connections - 1),
-            ),
-            "feed_failed_connections": (
-                "Connections that could not be made",
-                lambda feed: feed.counters.failed_connections,
-            ),
-            "feed_resyncs": ("Snapshots asked for again", lambda feed: feed.counters.resyncs),
-            "feed_refusals": ("Subscriptions the exchange refused", lambda feed: feed.counters.refusals),
+    def _subscription_families(self) -> Iterator[Metric]:
+        reconnects = max(0, self._feed.counters.connections - 1)
+        families: dict[str, tuple[str, Callable[[TopicCounters], int]]] = {
+            "feed_bytes": ("Bytes of the book's frames received", lambda counters: counters.bytes),
+            "feed_resyncs": ("Snapshots asked for again", lambda counters: counters.resyncs),
+            "feed_refusals": ("Subscriptions the exchange refused", lambda counters: counters.refusals),
+            "feed_reconnects": ("Connections that stood after the first", lambda _: reconnects),
         }
         for name, (text, read) in families.items():
             family = CounterMetricFamily(f"mambalob_{name}", text, labels=("symbol",))
-            for symbol, feed in self._feeds.items():
-                family.add_metric((symbol,), read(feed))
+            for symbol, one in self._symbols.items():
+                family.add_metric((symbol,), read(self._feed.subscriptions[one.topic.name].counters))
             yield family
+
+    def _feed_families(self) -> Iterator[Metric]:
+        counters = self._feed.counters
+        for name, text, value in (
+            ("received_bytes", "Bytes of all frames received", counters.bytes),
+            ("connections", "Connections that stood", counters.connections),
+            ("failed_connections", "Connections that could not be made", counters.failed_connections),
+            ("idle_connections", "Connections given up for silence", counters.idle_connections),
+            ("unnamed_frames", "Frames that name no topic", counters.unnamed_frames),
+            ("unknown_topics", "Frames of topics that nobody takes", counters.unknown_topics),
+            ("full_queues", "Times reading paused for too many waiting frames", counters.full_queues),
+        ):
+            yield CounterMetricFamily(f"mambalob_feed_{name}", text, value)
+        yield GaugeMetricFamily(
+            "mambalob_feed_waiting_frames",
+            "Frames that have arrived in the process and are not handled yet",
+            self._feed.waiting_frames,
+        )
+
+    def _trade_families(self) -> Iterator[Metric]:
+        family = CounterMetricFamily(
+            "mambalob_trades", "Trades by what became of each", labels=("symbol", "status")
+        )
+        for symbol, one in self._symbols.items():
+            if one.trades is not None:
+                tape = one.trades.tape
+                for status, count in (
+                    ("taped", tape.trades),
+                    ("late", tape.late),
+                    ("dropped", tape.dropped),
+                    ("malformed", tape.malformed + one.trades.malformed),
+                ):
+                    family.add_metric((symbol, status), count)
+        yield family
 
     def _topic_families(self) -> Iterator[Metric]:
         states = GaugeMetricFamily(
             "mambalob_symbol_state", "1 for the state a symbol is in", labels=("symbol", "state")
+        )
+        seconds = CounterMetricFamily(
+            "mambalob_symbol_state_seconds", "Time in each state", labels=("symbol", "state")
+        )
+        now_ns = self._clock.now_ns()
+        difference = GaugeMetricFamily(
+            "mambalob_exchange_time_difference_seconds",
+            "Arrival of the newest prediction's frame minus the exchange's time in it: delay and clock skew",
+            labels=("symbol",),
         )
         latency = HistogramMetricFamily(
             "mambalob_tick_latency_seconds",
@@ -120,11 +161,19 @@ class ServiceCollector(Collector):
             labels=("symbol",),
         )
         for topic in self._hub.topics.values():
+            spent_s = topic.times.seconds(now_ns)
             for state in SymbolState:
                 states.add_metric((topic.symbol, state.value), float(topic.state is state))
+                seconds.add_metric((topic.symbol, state.value), spent_s[state])
+            newest = topic.prediction
+            if newest is not None:
+                difference_s = newest.receive_ns / 1e9 - newest.exchange_ms / 1e3
+                difference.add_metric((topic.symbol,), difference_s)
             histogram = self._hub.latency[topic.symbol]
             latency.add_metric((topic.symbol,), histogram.cumulative(), histogram.sum_ns / 1e9)
         yield states
+        yield seconds
+        yield difference
         yield latency
 
     def _stream_families(self) -> Iterator[Metric]:

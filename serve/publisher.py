@@ -2,7 +2,11 @@
 
 from inference.pipeline import Pipeline
 from lob.sync import SymbolState
+from lob.trade_tape import TradeTape
+from serve.feed_policies import LagPolicy
 from serve.hub import Hub
+from serve.lateness import Lateness
+from serve.venue_connection import ConnectionEndedError
 
 _AWAITS_SNAPSHOT = frozenset({SymbolState.WAITING_SNAPSHOT, SymbolState.STALE})
 
@@ -11,12 +15,20 @@ class PredictionPublisher:
     """Feeds one symbol's pipeline and publishes what comes of it; a `serve.feed.FrameConsumer`.
 
     A change of state is told before the prediction that goes with it, so that subscribers never see one
-    outside LIVE.
+    outside LIVE. A prediction of a frame that is too late is not published: the book counts as lost, and
+    where a new snapshot does not help, the connection does. `lag` None asks no frame how late it is, as where
+    frames do not come off a socket. `tape` holds the symbol's trades; each book message takes those up to
+    its time off it, and no feature reads them yet.
     """
 
-    def __init__(self, pipeline: Pipeline, hub: Hub) -> None:
+    def __init__(
+        self, pipeline: Pipeline, hub: Hub, *, lag: LagPolicy | None = None, tape: TradeTape | None = None
+    ) -> None:
         self._pipeline = pipeline
         self._hub = hub
+        self._lateness = None if lag is None else Lateness(lag)
+        self._tape = tape
+        self._was_late = False
         self._told_revision = pipeline.state_revision
         self._stopped = False
 
@@ -31,9 +43,21 @@ class PredictionPublisher:
         return self._pipeline.state in _AWAITS_SNAPSHOT
 
     def on_frame(self, frame: bytes, receive_ns: int) -> None:
-        """Take a frame in; publish its prediction if it gave one."""
+        """Take a frame in; publish its prediction if it gave one.
+
+        Raises ConnectionEndedError where the feed is late again, right after a new snapshot.
+        """
         pipeline = self._pipeline
         prediction = pipeline.on_frame(frame, receive_ns)
+        if self._tape is not None:
+            self._tape.take(pipeline.rows.exchange_ms)
+        if prediction is not None and self._lateness is not None:
+            late = self._lateness.verdict(prediction.exchange_ms, receive_ns, self._hub.clock.now_ns())
+            if late:
+                prediction = None
+                self._on_late(late)
+            elif self._was_late:
+                self._was_late = False
         if pipeline.state_revision != self._told_revision:
             self._tell()
         if prediction is not None and not self._stopped:
@@ -41,6 +65,9 @@ class PredictionPublisher:
 
     def on_connected(self) -> None:
         """A new connection stands."""
+        if self._lateness is not None:
+            self._lateness.reset()
+        self._was_late = False
         self._pipeline.on_connected()
         self._tell()
 
@@ -63,6 +90,14 @@ class PredictionPublisher:
         if not self._stopped:
             self._stopped = True
             self._hub.publish_state(self._pipeline.symbol, SymbolState.STALE, reason)
+
+    def _on_late(self, late: str) -> None:
+        """Drop the book; the second time in a row, the connection: its buffers hold what is late."""
+        self._pipeline.on_late(late)
+        if self._was_late:
+            self._tell()
+            raise ConnectionEndedError(f"{self._pipeline.symbol} is late {late}, after a new snapshot too")
+        self._was_late = True
 
     def _tell(self) -> None:
         """Publish the pipeline's state if it is another than the one last told."""

@@ -152,9 +152,7 @@ class Recorder:
         )
         self._consumer = RecordingConsumer(self._writer, self._rows, config.stall_ms)
         self._feed = Feed(
-            FeedConfig(url=config.url, topic=config.topic, reconnect=config.reconnect),
-            self._consumer,
-            self._clock,
+            FeedConfig(url=config.url, reconnect=config.reconnect), {config.topic: self._consumer}, self._clock
         )
 
     async def run(self) -> RecordingSummary:

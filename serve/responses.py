@@ -40,6 +40,43 @@ class Readiness(msgspec.Struct, frozen=True):
     symbols: list[SymbolStatus]
 
 
+class TradeCounts(msgspec.Struct, frozen=True):
+    """Trades put on the tape; those that came after their book update, found no room, or were none."""
+
+    trades: int
+    late: int
+    dropped: int
+    malformed: int
+
+
+class SymbolView(msgspec.Struct, frozen=True, kw_only=True):
+    """The state of one symbol, the seconds spent in each since the start, and what happened to it.
+
+    `frames` are those of its book's topic. `reconnects` are those of the connection, which all symbols share.
+    """
+
+    symbol: str
+    state: str
+    reason: str
+    seconds: dict[str, float]
+    frames: int
+    predictions: int
+    gaps: int
+    malformed: int
+    resyncs: int
+    stalls: int
+    late: int
+    refusals: int
+    reconnects: int
+    trades: TradeCounts | None
+
+
+class SymbolList(msgspec.Struct, frozen=True):
+    """All symbols of the service."""
+
+    symbols: list[SymbolView]
+
+
 class Level(msgspec.Struct, frozen=True, array_like=True):
     """One price level as [price, size]."""
 
@@ -83,6 +120,9 @@ DOCUMENTED = (
     Health,
     SymbolStatus,
     Readiness,
+    TradeCounts,
+    SymbolView,
+    SymbolList,
     Level,
     BookView,
     ModelSummary,

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -11,23 +11,31 @@ from pathlib import Path
 from fastapi import FastAPI
 
 from inference.artifact import Artifact, load_artifact
-from inference.pipeline import DEFAULT_STALL_MS, Pipeline
+from inference.pipeline import Pipeline
 from inference.registry import known_models, load_model
-from lob.errors import ArtifactError
+from lob.errors import ArtifactError, InputError
 from lob.instrument import Instrument
+from lob.trade_tape import TradeTape
+from lob.venues import make_decoder
 from serve.app import create_app
-from serve.bybit_stream import BookTopic, public_address
+from serve.bybit_stream import BookTopic, TradeTopic, public_address
 from serve.clock import AnchoredClock
 from serve.feed import Feed, FeedConfig
+from serve.feed_policies import IdlePolicy, LagPolicy, ResyncPolicy, StallPolicy
 from serve.hub import Hub
-from serve.instruments import fetch_instrument
+from serve.instrument_cache import InstrumentCache
+from serve.instruments import find_instrument
 from serve.listener import address_of, listen
 from serve.metrics import ServiceCollector, make_renderer
 from serve.publisher import PredictionPublisher
 from serve.reconnect import ReconnectPolicy
-from serve.responses import BookView, Level, ModelList, ModelSummary
+from serve.responses import ModelList, ModelSummary, SymbolList
 from serve.server import Server
 from serve.stream import GOING_AWAY, StreamLimits, StreamServer
+from serve.subscription import FrameConsumer
+from serve.symbol_service import SymbolService
+from serve.trade_consumer import TradeConsumer
+from serve.venue_stream import Topic
 from serve.warmup import warm_up
 
 logger = logging.getLogger(__name__)
@@ -39,67 +47,92 @@ STOPPING = "the service is stopping"
 class ServiceConfig:
     """What to serve, from where, with which model, and on which port.
 
-    `tick_size` None asks the exchange for it; `port` 0 takes any free one.
+    `tick_sizes` holds those of the symbols whose exchange need not be asked; `cache_dir` is where the
+    answers of the exchange are kept for the time when it does not answer, None keeps none. `trades` takes the
+    public trades in as well. `port` 0 takes any free one.
     """
 
-    topic: BookTopic
+    symbols: tuple[str, ...]
     url: str
     category: str
     model: str
+    depth: int = 50
+    trades: bool = False
     models_dir: Path | None = None
     engine: str = "auto"
-    tick_size: str | None = None
+    tick_sizes: Mapping[str, str] = field(default_factory=dict)
+    cache_dir: Path | None = None
     host: str = "127.0.0.1"
     port: int = 8000
-    stall_ms: int = DEFAULT_STALL_MS
+    allow_plaintext: bool = False
+    stall: StallPolicy = field(default_factory=StallPolicy)
+    lag: LagPolicy = field(default_factory=LagPolicy)
+    idle: IdlePolicy = field(default_factory=IdlePolicy)
     reconnect: ReconnectPolicy = field(default_factory=ReconnectPolicy)
+    resync: ResyncPolicy = field(default_factory=ResyncPolicy)
     limits: StreamLimits = field(default_factory=StreamLimits)
+
+    def __post_init__(self) -> None:
+        if not self.symbols or len(set(self.symbols)) != len(self.symbols):
+            raise InputError(
+                f"symbols: {', '.join(self.symbols) or 'none'} came; allowed: at least one, and each once"
+            )
+        for name, given in (("tick_sizes", self.tick_sizes), ("stall", self.stall.by_symbol)):
+            strange = [symbol for symbol in given if symbol not in self.symbols]
+            if strange:
+                raise InputError(f"{name}: {', '.join(strange)} came; allowed: {', '.join(self.symbols)}")
 
 
 class Service:
-    """One symbol's predictions, from an exchange's stream to subscribers.
+    """Predictions of some symbols, from an exchange's stream to subscribers.
 
-    Making one does all that can fail: it takes the port, loads the model, asks for the instrument, compiles
-    the kernels and warms the engine; every failure is a `MambalobError`. `run` then serves until `stop`.
+    Making one does all that can fail: it takes the port, loads the model, asks for the instruments, compiles
+    the kernels and warms the engines; every failure is a `MambalobError`. `run` then serves until `stop`.
     """
 
     def __init__(self, config: ServiceConfig) -> None:
         self.config = config
         self.clock = AnchoredClock()
+        feed_config = FeedConfig(
+            url=config.url,
+            allow_plaintext=config.allow_plaintext,
+            idle=config.idle,
+            reconnect=config.reconnect,
+            resync=config.resync,
+        )
+        topics = [BookTopic(symbol=symbol, depth=config.depth) for symbol in config.symbols]
+        self.hub = Hub(list(config.symbols), self.clock)
         self._listener = listen(config.host, config.port)
         try:
-            artifact = load_model(config.model, config.models_dir)
-            self.pipeline = self._make_pipeline(artifact)
-            feed_config = FeedConfig(url=config.url, topic=config.topic, reconnect=config.reconnect)
-            warm_up(self.pipeline, artifact)
+            self.artifact = load_model(config.model, config.models_dir)
+            self.symbols = {topic.symbol: self._make_symbol(topic) for topic in topics}
         except BaseException:
             self._listener.close()
             raise
-        symbol = config.topic.symbol
-        self.hub = Hub([symbol], self.clock)
+        self.engine_name = next(iter(self.symbols.values())).pipeline.engine.name
         self.streams = StreamServer(self.hub, config.limits)
-        self.publisher = PredictionPublisher(self.pipeline, self.hub)
-        self.feed = Feed(feed_config, self.publisher, self.clock)
+        self.feed = Feed(feed_config, self._consumers(), self.clock)
         self._failure: BaseException | None = None
         collector = ServiceCollector(
-            pipelines={symbol: self.pipeline},
-            feeds={symbol: self.feed},
+            symbols=self.symbols,
+            feed=self.feed,
             hub=self.hub,
             streams=self.streams,
             clock=self.clock,
             information={
                 "version": version("mambalob"),
-                "model": artifact.name,
-                "model_version": artifact.manifest.version,
-                "engine": self.pipeline.engine.name,
-                "symbol": symbol,
+                "model": self.artifact.name,
+                "model_version": self.artifact.manifest.version,
+                "engine": self.engine_name,
+                "symbols": ",".join(config.symbols),
             },
         )
         app = create_app(
             hub=self.hub,
             streams=self.streams,
-            models=self._list_models(artifact),
-            books={symbol: self._read_book},
+            models=self._list_models(self.artifact),
+            books={symbol: one.book for symbol, one in self.symbols.items()},
+            list_symbols=self._list_symbols,
             render_metrics=make_renderer(collector),
             clock=self.clock,
             version=version("mambalob"),
@@ -117,9 +150,9 @@ class Service:
         host, port = self.address
         logger.info(
             "serving %s with %s (%s) on http://%s:%d, fed by %s",
-            self.config.topic.name,
-            self.pipeline.artifact.name,
-            self.pipeline.engine.name,
+            ", ".join(self.feed.subscriptions),
+            self.artifact.name,
+            self.engine_name,
             host,
             port,
             public_address(self.config.url),
@@ -139,16 +172,37 @@ class Service:
         """Give the port back; for a service that is not run."""
         self._listener.close()
 
-    def _make_pipeline(self, artifact: Artifact) -> Pipeline:
+    def _make_symbol(self, topic: BookTopic) -> SymbolService:
         config = self.config
-        symbol = config.topic.symbol
-        if config.tick_size is None:
-            instrument = fetch_instrument(config.url, config.category, symbol)
-        else:
-            instrument = Instrument(symbol=symbol, tick_size=config.tick_size)
-        return Pipeline.create(
-            artifact, instrument, engine=config.engine, depth=config.topic.depth, stall_ms=config.stall_ms
+        instrument = self._find_instrument(topic.symbol)
+        pipeline = Pipeline.create(
+            self.artifact,
+            instrument,
+            engine=config.engine,
+            depth=topic.depth,
+            stall_ms=config.stall.of(topic.symbol),
         )
+        warm_up(pipeline, self.artifact)
+        tape = TradeTape(instrument) if config.trades else None
+        publisher = PredictionPublisher(pipeline, self.hub, lag=config.lag, tape=tape)
+        trades = None if tape is None else TradeConsumer(make_decoder("bybit"), tape)
+        return SymbolService(topic=topic, pipeline=pipeline, publisher=publisher, trades=trades)
+
+    def _find_instrument(self, symbol: str) -> Instrument:
+        config = self.config
+        tick_size = config.tick_sizes.get(symbol)
+        if tick_size is not None:
+            return Instrument(symbol=symbol, tick_size=tick_size)
+        cache = None if config.cache_dir is None else InstrumentCache(config.cache_dir)
+        return find_instrument(config.url, config.category, symbol, cache=cache).instrument
+
+    def _consumers(self) -> dict[Topic, FrameConsumer]:
+        consumers: dict[Topic, FrameConsumer] = {}
+        for symbol, one in self.symbols.items():
+            consumers[one.topic] = one.publisher
+            if one.trades is not None:
+                consumers[TradeTopic(symbol=symbol)] = one.trades
+        return consumers
 
     @asynccontextmanager
     async def _lifespan(self, app: FastAPI) -> AsyncIterator[None]:
@@ -169,23 +223,16 @@ class Service:
             self.stop()
 
     async def _say_last_words(self) -> None:
-        self.publisher.stop(STOPPING)
+        for one in self.symbols.values():
+            one.publisher.stop(STOPPING)
         await self.streams.close_all(GOING_AWAY, STOPPING)
 
-    def _read_book(self, levels: int) -> BookView:
-        rows = self.pipeline.rows
-        bids, asks = rows.book.printed(levels)
-        return BookView(
-            rows.symbol,
-            rows.update_id,
-            rows.exchange_ms,
-            [Level(*level) for level in bids],
-            [Level(*level) for level in asks],
-        )
+    def _list_symbols(self) -> SymbolList:
+        return SymbolList([one.view(self.hub, self.feed) for one in self.symbols.values()])
 
     def _list_models(self, serving: Artifact) -> ModelList:
         """The model in use first, then every other that can be asked for by name and verifies."""
-        summaries = [self._summary(serving, self.pipeline.engine.name, [self.config.topic.symbol])]
+        summaries = [self._summary(serving, self.engine_name, list(self.symbols))]
         for name, directory in known_models(self.config.models_dir).items():
             if directory.resolve() == serving.directory.resolve():
                 continue

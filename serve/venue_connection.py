@@ -17,6 +17,8 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.frames import Frame, Opcode
 from websockets.protocol import Event
 
+from lob.errors import InputError
+
 MAXIMUM_FRAME_BYTES = 4 * 1024 * 1024
 """A longer message ends the connection (1009); a snapshot of 1000 levels a side has some 50 kB."""
 
@@ -29,31 +31,56 @@ CLOSE_TIMEOUT_S = 0.5
 _FIRST_OF_MESSAGE = (Opcode.TEXT, Opcode.BINARY)
 
 
+class ConnectionEndedError(Exception):
+    """This connection is over; its text says why. The feed makes a new one."""
+
+
 class StampedConnection(ClientConnection):
     """A client connection that notes when each message's first frame was read from the socket.
 
     `receive` stamps with that time, not with the time at which it got around to the message: what waited in
     the process counts as latency.
+
+    `on_full` is called when so many messages wait that reading from the socket pauses. Nothing is lost then:
+    the operating system's buffers fill, the exchange can send no more, and in the end it closes.
     """
 
-    def __init__(self, *arguments: Any, now_ns: Callable[[], int], **options: Any) -> None:
+    def __init__(
+        self, *arguments: Any, now_ns: Callable[[], int], on_full: Callable[[], None], **options: Any
+    ) -> None:
         super().__init__(*arguments, **options)
         self._now_ns = now_ns
+        self._on_full = on_full
+        self._full = False
         self._arrivals_ns: deque[int] = deque()
+
+    @property
+    def waiting(self) -> int:
+        """Messages that have arrived and not been received yet."""
+        return len(self._arrivals_ns)
 
     def process_event(self, event: Event) -> None:
         """Note the time of a frame that begins a message."""
         if isinstance(event, Frame) and event.opcode in _FIRST_OF_MESSAGE:
             self._arrivals_ns.append(self._now_ns())
+            if len(self._arrivals_ns) > QUEUED_FRAMES and not self._full:
+                self._full = True
+                self._on_full()
         super().process_event(event)
 
     async def receive(self) -> tuple[bytes, int]:
         """The next message's bytes and its arrival in nanoseconds; raises ConnectionClosed at the end."""
         frame = await self.recv(decode=False)
-        return frame, self._arrivals_ns.popleft()
+        arrivals_ns = self._arrivals_ns
+        receive_ns = arrivals_ns.popleft()
+        if self._full and len(arrivals_ns) <= QUEUED_FRAMES // 4:  # where reading goes on
+            self._full = False
+        return frame, receive_ns
 
 
-def open_connection(url: str, now_ns: Callable[[], int]) -> connect:
+def open_connection(
+    url: str, now_ns: Callable[[], int], on_full: Callable[[], None] = lambda: None
+) -> connect:
     """A connection to `url` as an asynchronous context manager; `now_ns` is the clock of the stamps.
 
     TLS certificates and host names of wss:// addresses are verified. A proxy the environment names is used,
@@ -61,7 +88,7 @@ def open_connection(url: str, now_ns: Callable[[], int]) -> connect:
     """
 
     def stamped(*arguments: Any, **options: Any) -> StampedConnection:
-        return StampedConnection(*arguments, now_ns=now_ns, **options)
+        return StampedConnection(*arguments, now_ns=now_ns, on_full=on_full, **options)
 
     return connect(
         url,
@@ -74,6 +101,18 @@ def open_connection(url: str, now_ns: Callable[[], int]) -> connect:
         ping_interval=None,  # the exchange's own ping is the heartbeat
         proxy=None if is_this_machine(url) else True,
     )
+
+
+def check_transport(url: str, *, allow_plaintext: bool) -> None:
+    """Raises InputError for an address without TLS on another machine, unless that is allowed.
+
+    Without TLS anybody on the way can read the feed and, what is worse, write it.
+    """
+    if urlsplit(url).scheme in ("ws", "http") and not is_this_machine(url) and not allow_plaintext:
+        raise InputError(
+            f"url: {urlsplit(url).scheme}://{urlsplit(url).hostname} came without TLS; allowed: wss://, "
+            "or an address of this machine, or --allow-plaintext for a network you trust"
+        )
 
 
 def is_this_machine(url: str) -> bool:

@@ -1,4 +1,4 @@
-"""`mambalob serve`: an exchange's order book in, calibrated predictions out on a websocket and over HTTP."""
+"""`mambalob serve`: an exchange's order books in, calibrated predictions out on a websocket and over HTTP."""
 
 from pathlib import Path
 
@@ -7,24 +7,38 @@ import msgspec
 
 from inference.engines.selection import ENGINE_NAMES
 from inference.pipeline import DEFAULT_STALL_MS
-from serve.bybit_stream import CATEGORIES, DEPTHS, BookTopic, resolve_stream
+from serve.bybit_stream import CATEGORIES, DEPTHS, resolve_stream
+from serve.feed_policies import IdlePolicy, LagPolicy, StallPolicy
+from serve.instrument_cache import default_cache_dir
 from serve.logs import configure_logging
 from serve.process import freeze_start_up, run_until_signalled
+from serve.reconnect import ReconnectPolicy
 from serve.service import Service, ServiceConfig
+from serve.symbol_options import milliseconds, per_symbol
+from serve.venue_connection import is_this_machine
 
-DEFAULT_MODEL = "btc-perp-ssd-small"
+DEFAULT_MODEL = "real"
 """The artifact that ships for real markets."""
+
+RECONNECT, IDLE, LAG = ReconnectPolicy(), IdlePolicy(), LagPolicy()
 
 
 @click.command()
-@click.option("--symbol", required=True, help="The instrument, such as BTCUSDT.")
+@click.option(
+    "--symbol",
+    "symbols",
+    required=True,
+    multiple=True,
+    help="An instrument, such as BTCUSDT; give it again for more, all on one connection.",
+)
 @click.option(
     "--depth",
     type=click.Choice([str(depth) for depth in DEPTHS]),
     default="50",
     show_default=True,
-    help="Levels a side of the order-book topic.",
+    help="Levels a side of the order-book topics.",
 )
+@click.option("--trades", is_flag=True, help="Take the public trades in as well (no model reads them yet).")
 @click.option("--model", default=DEFAULT_MODEL, show_default=True, help="A model's name or directory.")
 @click.option(
     "--category",
@@ -32,8 +46,25 @@ DEFAULT_MODEL = "btc-perp-ssd-small"
     help="Bybit's kind of market; by default the one the address names, else linear.",
 )
 @click.option("--url", help="The exchange's stream; by default Bybit's public one of the category.")
+@click.option(
+    "--allow-plaintext",
+    is_flag=True,
+    help="Take ws:// to another machine; anybody between can change it.",
+)
 @click.option("--engine", type=click.Choice(ENGINE_NAMES), default="auto", show_default=True)
-@click.option("--tick-size", help="The instrument's tick size; by default the exchange is asked for it.")
+@click.option(
+    "--tick-size",
+    "tick_sizes",
+    multiple=True,
+    metavar="[SYMBOL=]SIZE",
+    help="The tick size; by default the exchange is asked for it.",
+)
+@click.option(
+    "--cache-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Where the exchange's instrument data is kept for when it does not answer; by default the "
+    "platform's folder for caches, and none for an exchange on this machine.",
+)
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option(
     "--port", type=click.IntRange(0, 65_535), default=8_000, show_default=True, help="0: any free port."
@@ -45,10 +76,55 @@ DEFAULT_MODEL = "btc-perp-ssd-small"
 )
 @click.option(
     "--stall-ms",
-    type=click.IntRange(min=1),
-    default=DEFAULT_STALL_MS,
+    "stalls",
+    multiple=True,
+    metavar="[SYMBOL=]MS",
+    help=f"So long without a book message makes a symbol stale.  [default: {DEFAULT_STALL_MS}]",
+)
+@click.option(
+    "--idle-s",
+    type=float,
+    default=IDLE.probe_after_s,
     show_default=True,
-    help="So long without a book message makes the symbol stale.",
+    help="After so long without any frame a ping is sent; after as long again without one the connection is "
+    "given up.",
+)
+@click.option(
+    "--maximum-wait-ms",
+    type=click.IntRange(min=0),
+    default=LAG.maximum_wait_ms,
+    show_default=True,
+    help="A frame handled so long after its arrival in the process makes its symbol stale; 0: no limit.",
+)
+@click.option(
+    "--maximum-lag-ms",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="So does one later than usual by so much, by the exchange's time in it; 0: no limit, as for "
+    "recorded times.",
+)
+@click.option(
+    "--reconnect-initial-s",
+    type=float,
+    default=RECONNECT.initial_s,
+    show_default=True,
+    help="The wait before the first new attempt at a connection; it doubles with each.",
+)
+@click.option(
+    "--reconnect-cap-s", type=float, default=RECONNECT.cap_s, show_default=True, help="The longest such wait."
+)
+@click.option(
+    "--reconnect-jitter",
+    type=float,
+    default=RECONNECT.jitter,
+    show_default=True,
+    help="The share of the wait, 0 to 1, that is drawn at random.",
+)
+@click.option(
+    "--reconnect-attempts",
+    type=click.IntRange(min=1),
+    help="Give up after so many attempts in a row; by default never.",
 )
 @click.option(
     "--log-level",
@@ -58,38 +134,69 @@ DEFAULT_MODEL = "btc-perp-ssd-small"
 )
 @click.option("--json", "as_json", is_flag=True, help="Say where it listens as one JSON object.")
 def command(
-    symbol: str,
+    symbols: tuple[str, ...],
     depth: str,
+    trades: bool,
     model: str,
     category: str | None,
     url: str | None,
+    allow_plaintext: bool,
     engine: str,
-    tick_size: str | None,
+    tick_sizes: tuple[str, ...],
+    cache_dir: Path | None,
     host: str,
     port: int,
     models_dir: Path | None,
-    stall_ms: int,
+    stalls: tuple[str, ...],
+    idle_s: float,
+    maximum_wait_ms: int,
+    maximum_lag_ms: int,
+    reconnect_initial_s: float,
+    reconnect_cap_s: float,
+    reconnect_jitter: float,
+    reconnect_attempts: int | None,
     log_level: str,
     as_json: bool,
 ) -> None:
-    """Serve predictions of one instrument: websocket at /v1/stream, HTTP beside it, documented at /docs.
+    """Serve predictions of some instruments: websocket at /v1/stream, HTTP beside it, documented at /docs.
 
     Connects to Bybit's public stream by default. Stops in good order on Ctrl-C and on SIGTERM.
     """
     configure_logging(log_level)
     url, category = resolve_stream(url, category)
+    tick_size, tick_by_symbol = per_symbol("tick-size", tick_sizes)
+    if tick_size is not None:
+        tick_by_symbol = dict.fromkeys(symbols, tick_size) | tick_by_symbol
+    stall_ms, stall_by_symbol = per_symbol("stall-ms", stalls)
+    if cache_dir is None and not is_this_machine(url):
+        cache_dir = default_cache_dir()
     service = Service(
         ServiceConfig(
-            topic=BookTopic(symbol=symbol, depth=int(depth)),
+            symbols=symbols,
+            depth=int(depth),
+            trades=trades,
             url=url,
+            allow_plaintext=allow_plaintext,
             category=category,
             model=model,
             models_dir=models_dir,
             engine=engine,
-            tick_size=tick_size,
+            tick_sizes=tick_by_symbol,
+            cache_dir=cache_dir,
             host=host,
             port=port,
-            stall_ms=stall_ms,
+            stall=StallPolicy(
+                after_ms=DEFAULT_STALL_MS if stall_ms is None else milliseconds("stall-ms", stall_ms),
+                by_symbol={one: milliseconds("stall-ms", text) for one, text in stall_by_symbol.items()},
+            ),
+            lag=LagPolicy(maximum_wait_ms=maximum_wait_ms or None, maximum_lag_ms=maximum_lag_ms or None),
+            idle=IdlePolicy(probe_after_s=idle_s, answer_within_s=idle_s),
+            reconnect=ReconnectPolicy(
+                initial_s=reconnect_initial_s,
+                cap_s=reconnect_cap_s,
+                jitter=reconnect_jitter,
+                attempts=reconnect_attempts,
+            ),
         )
     )
     freeze_start_up()
@@ -98,8 +205,9 @@ def command(
         "url": f"http://{host}:{listening_port}",
         "stream": f"ws://{host}:{listening_port}/v1/stream",
         "port": listening_port,
-        "model": service.pipeline.artifact.name,
-        "engine": service.pipeline.engine.name,
+        "symbols": list(symbols),
+        "model": service.artifact.name,
+        "engine": service.engine_name,
     }
     text = f"{report['url']} (stream {report['stream']}, documentation {report['url']}/docs)"
     click.echo(msgspec.json.encode(report).decode() if as_json else text)

@@ -30,7 +30,7 @@ from serve.app import create_app
 from serve.clock import AnchoredClock
 from serve.hub import Hub
 from serve.listener import address_of, listen
-from serve.responses import BookView, Level, ModelList
+from serve.responses import BookView, Level, ModelList, SymbolList
 from serve.server import Server
 from serve.stream import StreamLimits, StreamServer
 from training.graph import export_graphs
@@ -113,6 +113,7 @@ async def run_app(
         streams=streams,
         models=ModelList([]),
         books={symbol: book(symbol) for symbol in symbols},
+        list_symbols=lambda: SymbolList([]),
         render_metrics=lambda: b"",
         clock=clock,
         version="0",

@@ -5,13 +5,14 @@ import pytest
 from lob.errors import InputError
 from serve.bybit_stream import (
     BookTopic,
+    BybitStream,
+    TradeTopic,
     category_of,
     check_stream_url,
-    is_pushed,
     public_stream_url,
-    request_frame,
     rest_base_url,
 )
+from serve.venue_stream import Reply
 
 
 def test_public_addresses_are_encrypted_and_name_their_category() -> None:
@@ -54,7 +55,7 @@ def test_category_of_an_address_that_names_none() -> None:
 def test_topic_and_requests_read_as_the_exchange_documents_them() -> None:
     topic = BookTopic(symbol="BTCUSDT", depth=50)
     assert topic.name == "orderbook.50.BTCUSDT"
-    assert json.loads(request_frame("subscribe", topic, "7")) == {
+    assert json.loads(BybitStream().request("subscribe", topic, "7")) == {
         "op": "subscribe",
         "req_id": "7",
         "args": ["orderbook.50.BTCUSDT"],
@@ -72,6 +73,33 @@ def test_a_depth_the_exchange_does_not_push_is_refused() -> None:
         BookTopic(symbol="BTCUSDT", depth=25)
 
 
-def test_replies_are_told_from_pushes() -> None:
-    assert is_pushed(b'{"topic":"orderbook.50.BTCUSDT","ts":1}')
-    assert not is_pushed(b'{"success":true,"ret_msg":"","op":"subscribe"}')
+def test_trades_have_a_topic_of_their_own() -> None:
+    assert TradeTopic(symbol="BTCUSDT").name == "publicTrade.BTCUSDT"
+    with pytest.raises(InputError, match="symbol: "):
+        TradeTopic(symbol="BTC USDT")
+
+
+@pytest.mark.parametrize(
+    ("frame", "topic"),
+    [
+        (b'{"topic":"orderbook.50.BTCUSDT","ts":1}', "orderbook.50.BTCUSDT"),
+        (b'{ "ts": 1, "topic": "orderbook.50.BTC\\u0055SDT" }', "orderbook.50.BTCUSDT"),
+        (b'{"success":true,"ret_msg":"","op":"subscribe"}', ""),
+        (b'{"topic":5}', ""),
+        (b"[]", ""),
+        (b"\xff", ""),
+        (b"[" * 5_000, ""),
+    ],
+)
+def test_the_topic_of_any_frame(frame: bytes, topic: str) -> None:
+    assert BybitStream().topic_of(frame) == topic
+
+
+def test_answers_to_subscriptions_are_told_from_all_else() -> None:
+    stream = BybitStream()
+    done = b'{"success":true,"ret_msg":"","conn_id":"c","req_id":"s1","op":"subscribe"}'
+    refused = b'{"success":false,"ret_msg":"no","conn_id":"c","op":"subscribe"}'
+    assert stream.reply_in(done) == Reply(request_id="s1", success=True)
+    assert stream.reply_in(refused) == Reply(request_id="", success=False, message="no")
+    for other in (done.replace(b"subscribe", b"unsubscribe"), b'{"op":"pong"}', b"{}", b"", b'{"topic":"x"}'):
+        assert stream.reply_in(other) is None

@@ -8,30 +8,39 @@ from prometheus_client.parser import text_string_to_metric_families
 from inference.pipeline import Pipeline
 from inference.registry import load_model
 from lob.instrument import Instrument
+from lob.sync import SymbolState
+from lob.trade_tape import TradeTape
+from lob.venues import make_decoder
 from serve.bybit_stream import BookTopic
 from serve.clock import AnchoredClock
 from serve.feed import Feed, FeedConfig
 from serve.hub import Hub
 from serve.metrics import ServiceCollector, make_renderer
 from serve.publisher import PredictionPublisher
+from serve.responses import TradeCounts
 from serve.stream import StreamLimits, StreamServer
+from serve.symbol_service import SymbolService
+from serve.trade_consumer import TradeConsumer
 
 pytestmark = pytest.mark.anyio
 
 
 async def test_every_count_is_the_one_its_part_keeps(models_dir, market_frames) -> None:
     clock = AnchoredClock()
+    started_ns = clock.now_ns()
     hub = Hub(["BTCUSDT"], clock)
     instrument = Instrument(symbol="BTCUSDT", tick_size="0.10")
     pipeline = Pipeline.create(load_model("tiny", models_dir), instrument, engine="ort-step")
     publisher = PredictionPublisher(pipeline, hub)
-    config = FeedConfig(url="ws://127.0.0.1:1", topic=BookTopic(symbol="BTCUSDT", depth=50))
-    feed = Feed(config, publisher, clock)
+    topic = BookTopic(symbol="BTCUSDT", depth=50)
+    trades = TradeConsumer(make_decoder("bybit"), TradeTape(instrument))
+    feed = Feed(FeedConfig(url="ws://127.0.0.1:1"), {topic: publisher}, clock)
+    one = SymbolService(topic=topic, pipeline=pipeline, publisher=publisher, trades=trades)
     streams = StreamServer(hub, StreamLimits())
     render = make_renderer(
         ServiceCollector(
-            pipelines={"BTCUSDT": pipeline},
-            feeds={"BTCUSDT": feed},
+            symbols={"BTCUSDT": one},
+            feed=feed,
             hub=hub,
             streams=streams,
             clock=clock,
@@ -56,7 +65,11 @@ async def test_every_count_is_the_one_its_part_keeps(models_dir, market_frames) 
     for frame in [*market_frames[:300], b"no JSON", *market_frames[301:303]]:
         publisher.on_frame(frame, clock.now_ns())
     feed.counters.connections = 3
-    feed.counters.resyncs = 2
+    feed.counters.full_queues = 4
+    feed.subscriptions[topic.name].counters.resyncs = 2
+    trade = b'{"i":"1","T":1,"p":"100.1","v":"1","S":"Buy","s":"BTCUSDT"}'
+    trades.on_frame(b'{"topic":"publicTrade.BTCUSDT","ts":1,"data":[%s,%s]}' % (trade, trade), 1)
+    trades.on_frame(b'{"topic":"publicTrade.BTCUSDT","ts":1,"data":[{}]}', 1)
     streams.cut_off = 5
     await asyncio.sleep(0)
     after = read()
@@ -70,6 +83,21 @@ async def test_every_count_is_the_one_its_part_keeps(models_dir, market_frames) 
     assert after["mambalob_symbol_state", ("state", "connecting"), symbol] == 0
     assert after["mambalob_feed_reconnects_total", symbol] == 2
     assert after["mambalob_feed_resyncs_total", symbol] == 2
+    assert after["mambalob_feed_full_queues_total",] == 4
+    assert after["mambalob_trades_total", ("status", "taped"), symbol] == 2
+    assert after["mambalob_trades_total", ("status", "malformed"), symbol] == 1
+    seconds = {
+        state.value: after["mambalob_symbol_state_seconds_total", ("state", state.value), symbol]
+        for state in SymbolState
+    }
+    assert seconds["live"] > 0
+    assert seconds["stale"] > 0
+    assert abs(sum(seconds.values()) - (clock.now_ns() - started_ns) / 1e9) < 1
+    view = one.view(hub, feed)
+    assert (view.state, view.gaps, view.resyncs, view.reconnects) == ("stale", 1, 2, 2)
+    assert view.predictions == counters["predictions"]
+    assert view.trades == TradeCounts(trades=2, late=0, dropped=0, malformed=1)
+    assert set(view.seconds) == set(seconds)
     assert after["mambalob_stream_cut_off_total",] == 5
     latencies = after["mambalob_tick_latency_seconds_count", symbol]
     assert latencies == counters["predictions"]

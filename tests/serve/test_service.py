@@ -15,8 +15,8 @@ from inference.pipeline import Pipeline
 from inference.registry import load_model
 from lob.errors import ArtifactError, InputError
 from lob.instrument import Instrument
-from serve.bybit_stream import BookTopic
 from serve.feed import RefusedSubscriptionError
+from serve.feed_policies import StallPolicy
 from serve.listener import listen
 from serve.reconnect import ReconnectPolicy
 from serve.service import Service, ServiceConfig
@@ -27,12 +27,12 @@ TOPIC = "prediction.BTCUSDT"
 
 def configure(models_dir: Path, url: str = "ws://127.0.0.1:1/v5/public/linear", **options) -> ServiceConfig:
     settings = {
-        "topic": BookTopic(symbol="BTCUSDT", depth=50),
+        "symbols": ("BTCUSDT",),
         "url": url,
         "category": "linear",
         "model": "tiny",
         "models_dir": models_dir,
-        "tick_size": "0.10",
+        "tick_sizes": {"BTCUSDT": "0.10"},
         "port": 0,
         "reconnect": ReconnectPolicy(initial_s=0.02, factor=1, cap_s=0.02),
     }
@@ -126,7 +126,7 @@ async def test_what_subscribers_get_is_what_the_pipeline_says_of_the_same_frames
                 assert (await web.get("/readyz")).status_code == 200
                 (model,) = (m for m in (await web.get("/v1/models")).json()["models"] if m["symbols"])
                 assert (model["name"], model["symbols"]) == ("tiny", ["BTCUSDT"])
-                assert model["engine"] == service.pipeline.engine.name == latest["engine"]
+                assert model["engine"] == service.engine_name == latest["engine"]
                 metrics = (await web.get("/metrics")).text
             for line in (
                 f'mambalob_predictions_total{{symbol="BTCUSDT"}} {len(predictions)}.0',
@@ -174,7 +174,7 @@ async def test_a_silent_feed_is_stale_until_a_new_snapshot_comes(
 ) -> None:
     async with scripted_exchange() as exchange:
         exchange.snapshots = False
-        service = Service(configure(models_dir, exchange.url, stall_ms=600))
+        service = Service(configure(models_dir, exchange.url, stall=StallPolicy(after_ms=600)))
         async with running(service) as (_, stream), connect(stream, close_timeout=0.2) as client:
             await subscribe(client)
             await until(lambda: len(exchange.requests) == 1)
@@ -257,10 +257,11 @@ async def test_frames_that_are_no_book_are_counted_and_change_nothing(
             await exchange.play([market_frames[0].replace(b"BTCUSDT", b"ETHUSDT")])
             await exchange.play(market_frames[100:])
             last_update = json.loads(market_frames[-1])["data"]["u"]
-            await until(lambda: service.pipeline.rows.update_id == last_update)
+            await until(lambda: service.symbols["BTCUSDT"].pipeline.rows.update_id == last_update)
             assert service.hub.topic_of("BTCUSDT").live
-            counters = service.pipeline.counters
-            assert (counters["not_json"], counters["other_stream"]) == (2, 1)
+            counters = service.symbols["BTCUSDT"].pipeline.counters
+            assert (counters["not_json"], counters["other_stream"]) == (2, 0)
+            assert service.feed.counters.unknown_topics == 2  # nobody takes trades, nor ETHUSDT
             assert service.feed.counters.resyncs == 0
 
 
@@ -312,8 +313,8 @@ def test_a_port_in_use_an_unknown_model_and_a_bad_engine_are_clear_errors(models
     with pytest.raises(InputError, match="engine: 'quantum' came"):
         Service(configure(models_dir, engine="quantum"))
     with pytest.raises(InputError, match=r"the tick size of BTCUSDT is not known: .* cannot be reached"):
-        Service(configure(models_dir, tick_size=None))
+        Service(configure(models_dir, tick_sizes={}))
     with pytest.raises(InputError, match="tick_size: 'x'"):
-        Service(configure(models_dir, tick_size="x"))
+        Service(configure(models_dir, tick_sizes={"BTCUSDT": "x"}))
     with pytest.raises(InputError, match=r"host: 'no.such.host.invalid' came"):
         Service(configure(models_dir, host="no.such.host.invalid"))

@@ -1,0 +1,41 @@
+"""One symbol's trades, off the stream onto its tape; a `serve.subscription.FrameConsumer`."""
+
+from lob.messages import Malformed, Trades
+from lob.trade_tape import TradeTape
+from lob.venues import Decoder
+
+
+class TradeConsumer:
+    """Reads a trade topic's frames; it has no book to lose, so it never asks for a snapshot.
+
+    A symbol may trade seldom: silence is no stall.
+    """
+
+    needs_resync = False
+    awaits_snapshot = False
+
+    def __init__(self, decoder: Decoder, tape: TradeTape) -> None:
+        self.tape = tape
+        self.malformed = 0
+        self._decoder = decoder
+
+    def on_connected(self) -> None:
+        """What waits on the tape is of a connection that is gone."""
+        self.tape.reset()
+
+    def on_disconnected(self, reason: str) -> None:
+        """Nothing to do until the next connection."""
+
+    def on_frame(self, frame: bytes, receive_ns: int) -> None:
+        """Put a message's trades on the tape."""
+        message = self._decoder.decode(frame)
+        if isinstance(message, Trades):
+            self.tape.add(message.trades)
+        elif isinstance(message, Malformed):
+            self.malformed += 1
+
+    def check_freshness(self, now_ns: int) -> None:
+        """Trades need not come."""
+
+    def resync_requested(self) -> None:
+        """There is nothing to wait for."""
