@@ -1,4 +1,4 @@
-"""`mambalob record`: an exchange's order-book frames into a file that replays."""
+"""`mambalob record`: an exchange's order-book frames into captures that replay; and are they whole."""
 
 from pathlib import Path
 
@@ -6,16 +6,26 @@ import click
 import msgspec
 
 from inference.pipeline import DEFAULT_STALL_MS
+from lob.captures.layout import RECORDING_SUFFIX
+from lob.captures.recording import PART_SUFFIX
+from lob.captures.rotation import RotationPolicy
+from lob.captures.salvage import close_left
+from lob.errors import InputError
 from lob.instrument import Instrument
 from serve.bybit_stream import CATEGORIES, DEPTHS, BookTopic, resolve_stream
+from serve.folder_lock import folder_lock
 from serve.instruments import fetch_instrument
 from serve.logs import configure_logging
 from serve.process import run_until_signalled
 from serve.recorder import Recorder, RecorderConfig, RecordingSummary
+from serve.verification import FileReport, verify_captures
+
+_DEFAULTS = RotationPolicy()
 
 
 @click.command()
-@click.option("--symbol", required=True, help="The instrument, such as BTCUSDT.")
+@click.argument("captures", nargs=-1, type=click.Path(path_type=Path), metavar="[CAPTURE...]")
+@click.option("--symbol", help="The instrument, such as BTCUSDT.")
 @click.option(
     "--depth",
     type=click.Choice([str(depth) for depth in DEPTHS]),
@@ -25,9 +35,27 @@ from serve.recorder import Recorder, RecorderConfig, RecordingSummary
 )
 @click.option(
     "--out",
-    required=True,
     type=click.Path(dir_okay=False, path_type=Path),
-    help="The recording, FILE.jsonl.zst; it must not exist yet.",
+    help="One recording, FILE.jsonl.zst; it must not exist yet.",
+)
+@click.option(
+    "--into",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Captures in turn, in DIR/bybit/CATEGORY/SYMBOL/orderbook.DEPTH; a new start goes on there.",
+)
+@click.option(
+    "--rotate-s",
+    type=click.IntRange(min=0),
+    default=_DEFAULTS.every_s,
+    show_default=True,
+    help="A new file with every so many seconds of UTC; 0: never for that.",
+)
+@click.option(
+    "--rotate-mib",
+    type=click.FloatRange(min=0),
+    default=(_DEFAULTS.file_bytes or 0) >> 20,
+    show_default=True,
+    help="A new file after so many MiB on disk; 0: never for that.",
 )
 @click.option("--seconds", type=float, help="End after so long; by default on Ctrl-C.")
 @click.option(
@@ -44,24 +72,45 @@ from serve.recorder import Recorder, RecorderConfig, RecordingSummary
     show_default=True,
     help="So long without a book message asks for a new snapshot.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object.")
+@click.option("--verify", is_flag=True, help="Record nothing; prove the CAPTUREs, files or folders, whole.")
+@click.option("--allow-gaps", is_flag=True, help="With --verify: lost books are listed and are no fault.")
+@click.option("--salvage", is_flag=True, help="With --verify: first close what killed recorders left.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print the result as JSON, with --verify a line a file."
+)
 def command(
-    symbol: str,
+    captures: tuple[Path, ...],
+    symbol: str | None,
     depth: str,
-    out: Path,
+    out: Path | None,
+    into: Path | None,
+    rotate_s: int,
+    rotate_mib: float,
     seconds: float | None,
     category: str | None,
     url: str | None,
     tick_size: str | None,
     stall_ms: int,
+    verify: bool,
+    allow_gaps: bool,
+    salvage: bool,
     as_json: bool,
 ) -> None:
-    """Record the raw frames of one order-book topic, with the time each arrived.
+    """Record the raw frames of one order-book topic, with the time each arrived; or verify CAPTUREs.
 
     The sequence is checked while recording; a gap is counted and answered by a new snapshot. Ctrl-C closes
     the file whole, and until then it is a readable FILE.part.
     """
     configure_logging("info")
+    if verify:
+        _verify(captures, allow_gaps=allow_gaps, salvage=salvage, as_json=as_json)
+        return
+    if captures or allow_gaps or salvage:
+        raise click.UsageError("CAPTUREs, --allow-gaps and --salvage go with --verify")
+    if symbol is None:
+        raise click.UsageError("--symbol is needed to record")
+    if (out is None) == (into is None):
+        raise click.UsageError("one of --out FILE and --into DIR is needed")
     topic = BookTopic(symbol=symbol, depth=int(depth))
     url, category = resolve_stream(url, category)
     if tick_size is None:
@@ -69,7 +118,17 @@ def command(
     else:
         instrument = Instrument(symbol=symbol, tick_size=tick_size)
     config = RecorderConfig(
-        topic=topic, url=url, instrument=instrument, path=out, stall_ms=stall_ms, seconds=seconds
+        topic=topic,
+        url=url,
+        instrument=instrument,
+        path=out,
+        root=into,
+        category=category,
+        rotation=RotationPolicy(
+            every_s=rotate_s or None, file_bytes=max(1, int(rotate_mib * 2**20)) if rotate_mib else None
+        ),
+        stall_ms=stall_ms,
+        seconds=seconds,
     )
     recorder = Recorder(config)
     summary = run_until_signalled(recorder.run(), recorder.stop)
@@ -80,8 +139,52 @@ def command(
 def readable(summary: RecordingSummary) -> str:
     """The summary for people, on one line."""
     return (
-        f"{summary.path}: {summary.frames:,} frames ({summary.frame_bytes:,} bytes, "
+        f"{summary.path}: {summary.frames:,} frames in {summary.files} files "
+        f"({summary.frame_bytes:,} bytes, "
         f"{summary.file_bytes:,} on disk) in {summary.seconds:.1f} s, "
         f"{summary.snapshots} snapshots, {summary.gaps} gaps, "
         f"{summary.resyncs} resyncs, {summary.connections} connections"
     )
+
+
+def _verify(captures: tuple[Path, ...], *, allow_gaps: bool, salvage: bool, as_json: bool) -> None:
+    """Print a report a file; ends with exit code 1 where one is not whole."""
+    if not captures:
+        raise click.UsageError("--verify needs a CAPTURE, a file or a folder")
+    for folder in sorted(_left_folders(captures)) if salvage else ():
+        with folder_lock(folder):
+            for path in close_left(folder):
+                click.echo(f"{path}: closed, as its recorder was killed", err=True)
+
+    def tell(report: FileReport) -> None:
+        click.echo(msgspec.json.encode(report).decode() if as_json else readable_report(report))
+
+    reports = verify_captures(captures, tell)
+    faulty = sum(not report.is_whole(allow_gaps=allow_gaps) for report in reports)
+    if faulty:
+        raise InputError(f"{faulty} of {len(reports)} captures not whole; what is wrong stands above")
+
+
+def _left_folders(captures: tuple[Path, ...]) -> set[Path]:
+    """The folders below `captures` that hold a recorder's part file."""
+    return {
+        part.parent
+        for path in captures
+        for part in (path.rglob(f"*{RECORDING_SUFFIX}{PART_SUFFIX}") if path.is_dir() else (path,))
+        if part.suffix == PART_SUFFIX
+    }
+
+
+def readable_report(report: FileReport) -> str:
+    """What became of one file, for people: a line, and one more for each thing to say."""
+    lines = [f"{report.path}: {'whole' if report.is_whole(allow_gaps=False) else 'NOT WHOLE'}"]
+    if report.index is not None:
+        index = report.index
+        lines[0] += (
+            f", {index.frames:,} frames, updates {index.first_update_id} to {index.last_update_id}, "
+            f"{index.snapshots} snapshots, {index.gaps} gaps"
+        )
+    lines += [f"  fault: {fault}" for fault in report.faults]
+    lines += [f"  lost book: {lost}" for lost in report.breaks]
+    lines += [f"  note: {note}" for note in report.notes]
+    return "\n".join(lines)

@@ -89,7 +89,7 @@ async def test_a_gap_is_counted_and_answered_by_a_new_snapshot_in_the_same_file(
         exchange.connections[-1].transport.abort()
         await until(lambda: len(exchange.requests) == 4)
         await exchange.play(market_frames)
-        await until(lambda: recorder._rows.counters["snapshot"] == 3)
+        await until(lambda: recorder._consumer.snapshots == 3)
         recorder.stop()
         summary = await asyncio.wait_for(running, 5)
     assert (summary.gaps, summary.lost_books, summary.resyncs) == (1, 1, 1)
