@@ -1,19 +1,36 @@
-"""Captures to a data set, through the same row path that serves."""
+"""Captures to a data set, through the same row path that serves, several files at once."""
 
-from collections.abc import Callable, Sequence
+import secrets
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from multiprocessing import get_context
 from pathlib import Path
 
-import numpy as np
+import msgspec
 
 from inference.capture_instrument import capture_instrument
-from inference.manifest import TrainingFile
-from lob.captures import open_capture, open_captures
+from inference.directory_swap import put_directory
+from lob.captures import open_captures
+from lob.captures.layout import capture_files
 from lob.errors import CaptureError, InputError
-from lob.rows import RowPath, RowStatus
 from lob.schema import LOB44, Schema, check_sampling
-from lob.venues import make_decoder
-from training.dataset import Dataset, DatasetManifest, file_sha256, schema_reference
+from training.capture_units import CaptureUnit, RowSettings, UnitRows, split_into_units, spool_unit
+from training.dataset import (
+    MANIFEST_FILE,
+    Dataset,
+    DatasetManifest,
+    check_target,
+    read_dataset,
+    schema_reference,
+)
+from training.dataset_assembly import files_of, frames_of, write_arrays
+
+OnFile = Callable[[str, int], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,83 +45,138 @@ class BuildConfig:
     schema: Schema = field(default=LOB44)
 
 
-def build_dataset(
-    captures: Sequence[Path], config: BuildConfig, *, on_file: Callable[[Path, int], None] | None = None
-) -> Dataset:
-    """The rows of the captures, which continue each other in the order given, as one stream.
+def build_dataset(captures: Sequence[Path], config: BuildConfig, *, on_file: OnFile | None = None) -> Dataset:
+    """What `build_dataset_folder` builds, read into memory."""
+    with tempfile.TemporaryDirectory(prefix="mambalob-") as folder:
+        build_dataset_folder(captures, Path(folder) / "dataset", config, on_file=on_file)
+        return read_dataset(Path(folder) / "dataset")
 
-    `on_file(path, rows)` is told of each capture when it is done. Raises CaptureError for a truncated or
-    corrupt capture, InputError where symbol or tick size cannot be told or no row came out.
+
+def build_dataset_folder(
+    captures: Sequence[Path],
+    directory: Path,
+    config: BuildConfig,
+    *,
+    workers: int = 1,
+    replace: bool = False,
+    on_file: OnFile | None = None,
+) -> DatasetManifest:
+    """Write the rows of the captures, which continue each other, to `directory`, as one stream.
+
+    A folder among `captures` stands for the captures of one stream below it, by name. Up to `workers`
+    processes read captures that begin with a book side by side; what comes out does not depend on their
+    number, and memory holds some thousand rows a process, however long the captures are. `on_file(name,
+    rows)` is told of each capture when it is done, in order. Raises CaptureError for a truncated or corrupt
+    capture, InputError where symbol or tick size cannot be told, no row came out, or `directory` is taken.
     """
     check_sampling(config.sampling)
-    together = open_captures(captures)
-    venue = together.venue
-    if config.venue not in {None, venue}:
-        raise InputError(f"venue: {config.venue} came, the captures are of {venue}")
+    if workers < 1:
+        raise InputError(f"workers: {workers} came, 1 or more is allowed")
+    check_target(directory, replace=replace)
+    files = one_stream_files(captures)
+    together = open_captures(files)
+    if config.venue not in {None, together.venue}:
+        raise InputError(f"venue: {config.venue} came, the captures are of {together.venue}")
     instrument = capture_instrument(together, symbol=config.symbol, tick_size=config.tick_size).instrument
-    path = RowPath(make_decoder(venue), instrument, config.schema, config.sampling, window_length=1)
-    rows: list[np.ndarray] = []
-    mid_half_ticks: list[int] = []
-    exchange_ms: list[int] = []
-    receive_ns: list[int] = []
-    segments: list[int] = []
-    segment = -1
-    files: list[TrainingFile] = []
-    for capture_path in captures:
-        rows_before = len(rows)
-        first_ns: int | None = None
-        frame_ns = 0
-        capture = open_capture(capture_path)
-        for frame_ns, frame in capture:
-            first_ns = frame_ns if first_ns is None else first_ns
-            status = path.on_frame(frame, frame_ns)
-            if status is RowStatus.SNAPSHOT:
-                segment += 1
-            elif status is not RowStatus.ROW:
-                continue
-            rows.append(path.window.latest().copy())
-            mid_half_ticks.append(int(path.book.bids(1)[0][0]) + int(path.book.asks(1)[0][0]))
-            exchange_ms.append(path.exchange_ms)
-            receive_ns.append(frame_ns)
-            segments.append(segment)
-        if capture.interrupted:
-            raise CaptureError(f"{capture_path}: its writer did not finish it; a whole capture is needed")
-        files.append(
-            TrainingFile(
-                name=capture_path.name,
-                sha256=file_sha256(capture_path),
-                first_ns=first_ns or 0,
-                last_ns=frame_ns,
-                rows=len(rows) - rows_before,
+    units, depth = split_into_units(files, together.venue, instrument.symbol)
+    settings = RowSettings(
+        venue=together.venue,
+        instrument=instrument,
+        schema=config.schema,
+        sampling=config.sampling,
+        depth=depth,
+    )
+    with _folder_beside(directory) as beside:
+        spool = beside / "spool"
+        spool.mkdir()
+        done: list[UnitRows] = []
+        for unit_rows in _spooled(units, settings, spool, workers):
+            done.append(unit_rows)
+            for file in unit_rows.files:
+                if on_file is not None:
+                    on_file(file.name, file.rows)
+        frames = frames_of(done)
+        training_files = files_of(done)
+        checksums, rows, segments = write_arrays(done, spool, beside, config.schema.feature_count)
+        if rows == 0:
+            raise InputError(
+                f"{', '.join(map(str, captures))}: no row of {instrument.symbol} came out of "
+                f"{sum(frames.values())} frames ({counted(frames)})"
             )
+        spool.rmdir()
+        manifest = DatasetManifest(
+            name=config.name,
+            venue=together.venue,
+            symbol=instrument.symbol,
+            tick_size=instrument.tick_size,
+            schema=schema_reference(config.schema),
+            sampling=check_sampling(config.sampling),
+            rows=rows,
+            segments=segments,
+            files=training_files,
+            frames=frames,
+            arrays=checksums,
         )
-        if on_file is not None:
-            on_file(capture_path, len(rows) - rows_before)
-    if not rows:
-        raise InputError(
-            f"{', '.join(str(each) for each in captures)}: no row of {instrument.symbol} came out of "
-            f"{sum(path.counters.values())} frames ({counted(path.counters)})"
-        )
-    manifest = DatasetManifest(
-        name=config.name,
-        venue=venue,
-        symbol=instrument.symbol,
-        tick_size=instrument.tick_size,
-        schema=schema_reference(config.schema),
-        sampling=check_sampling(config.sampling),
-        rows=len(rows),
-        segments=segment + 1,
-        files=tuple(files),
-        frames=path.counters,
-    )
-    return Dataset(
-        manifest=manifest,
-        rows=np.stack(rows),
-        mid_half_ticks=np.array(mid_half_ticks, dtype=np.int64),
-        exchange_ms=np.array(exchange_ms, dtype=np.int64),
-        receive_ns=np.array(receive_ns, dtype=np.int64),
-        segments=np.array(segments, dtype=np.int32),
-    )
+        text = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
+        (beside / MANIFEST_FILE).write_bytes(text + b"\n")
+        put_directory(beside, directory)
+    return manifest
+
+
+def one_stream_files(captures: Sequence[Path]) -> list[Path]:
+    """The captures that `captures` name; raises InputError for a folder of several streams."""
+    for path in captures:
+        if path.is_dir():
+            folders = sorted({file.parent for file in capture_files([path])})
+            if len(folders) > 1:
+                raise InputError(
+                    f"{path}: captures of {len(folders)} folders came to light "
+                    f"({', '.join(map(str, folders[:3]))}{', ...' if len(folders) > 3 else ''}); "
+                    "one folder is one stream, build each by itself"
+                )
+    return capture_files(captures)
+
+
+def _spooled(
+    units: Sequence[CaptureUnit], settings: RowSettings, spool: Path, workers: int
+) -> Iterator[UnitRows]:
+    """What becomes of each unit, in order, in this process or in several."""
+    workers = min(workers, len(units))
+    if workers == 1:
+        for unit in units:
+            yield spool_unit(unit, settings, spool)
+        return
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        futures = [pool.submit(spool_unit, unit, settings, spool) for unit in units]
+        try:
+            for future in futures:
+                yield future.result()
+        except BrokenProcessPool as error:
+            raise CaptureError(
+                "a process that read captures was ended from outside, for want of memory perhaps; "
+                "fewer workers need less"
+            ) from error
+        finally:
+            for future in futures:
+                future.cancel()
+
+
+@contextmanager
+def _folder_beside(directory: Path) -> Iterator[Path]:
+    """A new folder where `directory` is to be; gone after an error, with the parents made for it."""
+    made = [parent for parent in directory.parents if not parent.exists()]
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    beside = directory.parent / f".{directory.name}.{secrets.token_hex(4)}"
+    beside.mkdir()
+    try:
+        yield beside
+    except BaseException:
+        shutil.rmtree(beside, ignore_errors=True)
+        with suppress(OSError):
+            for parent in made:
+                parent.rmdir()
+        raise
+    shutil.rmtree(beside, ignore_errors=True)
 
 
 def counted(counters: dict[str, int]) -> str:

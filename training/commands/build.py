@@ -1,12 +1,13 @@
 """`mambalob build`: captures to a data set."""
 
+import os
 from pathlib import Path
 
 import click
 import msgspec
 
-from training.builder import BuildConfig, build_dataset
-from training.dataset import check_target, write_dataset
+from training.builder import BuildConfig, build_dataset_folder
+from training.dataset import check_target
 
 PATH = click.Path(path_type=Path)
 
@@ -25,6 +26,11 @@ PATH = click.Path(path_type=Path)
     show_default=True,
     help="A row when the first ten levels changed, or after every book message.",
 )
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    help="Captures read at once, a process each; by default as many as there are processors.",
+)
 @click.option("--replace", is_flag=True, help="Replace a data set that is there.")
 @click.option("--json", "as_json", is_flag=True, help="Print the manifest as one JSON object.")
 def command(
@@ -35,23 +41,26 @@ def command(
     symbol: str | None,
     tick_size: str | None,
     sampling: str,
+    workers: int | None,
     replace: bool,
     as_json: bool,
 ) -> None:
     """Turn captures of one stream into feature rows, through the same code that serves.
 
-    Several CAPTUREs continue one another, in the order given; build each stream by itself and train on
-    several data sets together.
+    Several CAPTUREs continue one another, in the order given; a folder stands for the captures below it, by
+    name. Build each stream by itself and train on several data sets together.
     """
     check_target(out, replace=replace)
     config = BuildConfig(
         name=name or out.resolve().name, venue=venue, symbol=symbol, tick_size=tick_size, sampling=sampling
     )
 
-    def tell(path: Path, rows: int) -> None:
-        click.echo(f"{path.name}: {rows:,} rows", err=True)
+    def tell(name: str, rows: int) -> None:
+        click.echo(f"{name}: {rows:,} rows", err=True)
 
-    manifest = write_dataset(out, build_dataset(captures, config, on_file=tell), replace=replace)
+    manifest = build_dataset_folder(
+        captures, out, config, workers=workers or _processors(), replace=replace, on_file=tell
+    )
     if as_json:
         click.echo(msgspec.json.encode(manifest))
         return
@@ -60,3 +69,8 @@ def command(
         f"{out}: {manifest.rows:,} rows of {manifest.symbol} (tick {manifest.tick_size}) in {segments}, "
         f"{manifest.sampling}"
     )
+
+
+def _processors() -> int:
+    """How many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
