@@ -1,5 +1,6 @@
 """The console script `mambalob`: a thin door that imports a folder's commands only when one is asked for."""
 
+import errno
 import importlib
 from importlib.metadata import version
 
@@ -55,11 +56,16 @@ class Door(click.Group):
             formatter.write_dl(rows)
 
     def invoke(self, ctx: click.Context) -> object:
-        """Run a command; an error of the input becomes one line and exit code 1."""
+        """Run a command; an error of the input or of the system becomes one line and exit code 1."""
         try:
             return super().invoke(ctx)
         except MambalobError as error:
             raise click.ClickException(str(error)) from error
+        except OSError as error:
+            if error.errno == errno.EPIPE:  # the reader of the output has gone: click ends quietly
+                raise
+            place = "" if error.filename is None else f"{error.filename}: "
+            raise click.ClickException(f"{place}{error.strerror or error}") from error
 
 
 @click.command(cls=Door, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

@@ -1,0 +1,57 @@
+"""The door: what goes wrong with the input or the system is one line and exit code 1, never a traceback."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from mambalob import main
+
+FULL = Path("/dev/full")
+
+
+@pytest.fixture
+def capture(tmp_path: Path) -> Path:
+    """A snapshot and one change to it, as Bybit sends them."""
+    path = tmp_path / "capture.ndjson"
+    lines = []
+    for kind, update_id, size in (("snapshot", 7, "1"), ("delta", 8, "2")):
+        data = {
+            "s": "BTCUSDT",
+            "b": [["99.9", size]],
+            "a": [["100.0", size]],
+            "u": update_id,
+            "seq": update_id,
+        }
+        lines.append(json.dumps({"topic": "orderbook.50.BTCUSDT", "type": kind, "ts": 1, "data": data}))
+    path.write_text("\n".join(lines))
+    return path
+
+
+def test_a_folder_that_cannot_be_made(capture: Path) -> None:
+    out = capture / "data"  # below a file
+    result = CliRunner().invoke(main, ["build", str(capture), "--out", str(out)])
+    assert result.exit_code == 1
+    assert isinstance(result.exception, SystemExit)
+    assert result.stderr.splitlines()[-1].startswith("Error: ")
+    assert str(capture) in result.stderr  # what stands in the way
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="no /dev/full on this system")
+@pytest.mark.parametrize("arguments", [["replay", "--emit", "book"], ["doctor"]])
+def test_a_full_disk_behind_standard_output(arguments: list[str], capture: Path) -> None:
+    files = [str(capture)] if arguments[0] == "replay" else []
+    with FULL.open("w") as full:
+        ended = subprocess.run(
+            [sys.executable, "-m", "mambalob", *arguments, *files],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=120,
+        )
+    assert ended.returncode == 1
+    assert ended.stderr.splitlines()[-1] == "Error: No space left on device"
+    assert "Traceback" not in ended.stderr
