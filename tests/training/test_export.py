@@ -87,7 +87,7 @@ def test_a_broken_weight_leaves_the_artifact_that_was_there(trained, quick_graph
     export_artifact(*trained, tmp_path / "tiny", spot_dataset.rows)
     before = {path.name: path.read_bytes() for path in (tmp_path / "tiny").iterdir()}
     quick_graphs["step"] = quick_graphs["step"].replace(b"QuickGelu", b"ScaledSiL")
-    with pytest.raises(ArtifactError, match="onnxruntime refuses it"):
+    with pytest.raises(ArtifactError, match=r"onnxruntime \S+ refuses it"):
         export_artifact(*trained, tmp_path / "tiny", spot_dataset.rows, replace=True)
     assert {path.name: path.read_bytes() for path in (tmp_path / "tiny").iterdir()} == before
     assert [path.name for path in tmp_path.iterdir()] == ["tiny"]
