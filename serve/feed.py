@@ -166,7 +166,7 @@ class Feed:
                         one.on_connected()
                 try:
                     await self._serve_connection(cast(StampedConnection, connection))
-                except asyncio.CancelledError:
+                except (asyncio.CancelledError, ConnectionEndedError, RefusedSubscriptionError):
                     await connection.close(GOING_AWAY)
                     raise
         except RefusedSubscriptionError as error:

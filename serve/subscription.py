@@ -98,7 +98,8 @@ class Subscription:
         self.pending_id = ""
         self._asked_s = -math.inf
         self._subscribe_at_s = -math.inf
-        self._waits_since_s: float | None = None
+        self._unanswered_since_s = math.inf
+        self._owed_since_s: float | None = None  # the snapshot
 
     def on_connected(self) -> None:
         """A new connection stands, with nothing subscribed."""
@@ -112,7 +113,8 @@ class Subscription:
         """
         self._asked_s = now_s
         self._subscribe_at_s = math.inf
-        self._waits_since_s = None
+        if request_id:
+            self._unanswered_since_s = min(self._unanswered_since_s, now_s)
         self.noticed = False
         self.pending_id = request_id
         if again:
@@ -122,6 +124,7 @@ class Subscription:
     def on_reply(self, reply: Reply, now_s: float) -> None:
         """The answer to the pending request came."""
         self.pending_id = ""
+        self._unanswered_since_s = math.inf
         if reply.success:
             self._refusals_in_a_row = 0
             return
@@ -138,17 +141,20 @@ class Subscription:
         self._subscribe_at_s = now_s + delay_s
 
     def obstacle(self, now_s: float) -> str:
-        """Why the subscription does not get any further; empty while it does, or may yet."""
+        """Why the subscription does not get any further; empty while it does, or may yet.
+
+        Asking again does not do away with it: an answer does, or a snapshot.
+        """
         policy = self._resync
         if self.refused:
             return self.refused
-        if self.pending_id and now_s - self._asked_s > policy.acknowledgement_timeout_s:
+        if not self.consumer.awaits_snapshot:
+            self._owed_since_s = None
+        elif self._owed_since_s is None:
+            self._owed_since_s = now_s
+        if now_s - self._unanswered_since_s > policy.acknowledgement_timeout_s:
             return f"no answer to the subscription in {policy.acknowledgement_timeout_s:g} s"
-        if not self.consumer.awaits_snapshot or self._subscribe_at_s < math.inf:
-            self._waits_since_s = None
-        elif self._waits_since_s is None:
-            self._waits_since_s = now_s
-        elif now_s - self._waits_since_s > policy.snapshot_timeout_s:
+        if self._owed_since_s is not None and now_s - self._owed_since_s > policy.snapshot_timeout_s:
             return f"no snapshot in {policy.snapshot_timeout_s:g} s"
         return ""
 
@@ -159,9 +165,15 @@ class Subscription:
         if self._subscribe_at_s < math.inf:
             due_s = self._subscribe_at_s
             return (Step.SUBSCRIBE if now_s >= due_s else Step.NOTHING), due_s
-        if not self.consumer.needs_resync:
+        policy = self._resync
+        if self.consumer.needs_resync:
+            wait_s = policy.minimum_interval_s
+        else:
             self.noticed = False
             if not self.obstacle(now_s):
                 return Step.NOTHING, math.inf
-        due_s = self._asked_s + self._resync.minimum_interval_s
+            unanswered = self._unanswered_since_s < math.inf
+            wait_s = policy.acknowledgement_timeout_s if unanswered else policy.snapshot_timeout_s
+            wait_s = max(wait_s, policy.minimum_interval_s)
+        due_s = self._asked_s + wait_s
         return (Step.RESYNC if now_s >= due_s else Step.NOTHING), due_s

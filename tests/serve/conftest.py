@@ -156,6 +156,7 @@ class ScriptedExchange:
         self.requests: list[dict] = []
         self.connections: list[ServerConnection] = []
         self.snapshots = True
+        self.pongs = True
         self.acknowledge: Callable[[dict], dict | None] = lambda request: {
             "success": True,
             "ret_msg": "",
@@ -173,6 +174,8 @@ class ScriptedExchange:
             request = json.loads(text)
             self.requests.append(request)
             self._arrived.set()
+            if request["op"] == "ping" and not self.pongs:
+                continue
             if request["op"] == "ping":
                 await connection.send('{"success":true,"ret_msg":"pong","conn_id":"test","op":"ping"}')
                 continue

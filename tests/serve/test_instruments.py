@@ -8,7 +8,8 @@ from threading import Thread
 import pytest
 
 from lob.errors import InputError
-from serve.instruments import MAXIMUM_ANSWER_BYTES, fetch_instrument
+from serve.instrument_cache import InstrumentCache
+from serve.instruments import MAXIMUM_ANSWER_BYTES, age_text, fetch_instrument, find_instrument
 
 
 def listing(*symbols: tuple[str, str]) -> dict:
@@ -107,3 +108,43 @@ def test_a_category_nobody_serves_is_refused_before_anybody_is_asked(exchange: A
     with pytest.raises(InputError, match="category: 'option' came, linear, spot, inverse are allowed"):
         fetch_instrument(exchange.url, "option", "BTCUSDT")
     assert exchange.asked == []
+
+
+def test_the_lot_size_comes_along_in_spots_words_too(exchange: Answering) -> None:
+    exchange.body = json.dumps(listing(("BTCUSDT", "0.10"))).encode()
+    assert find_instrument(exchange.url, "linear", "BTCUSDT").lot_size == "0.001"
+    exchange.body = exchange.body.replace(b"qtyStep", b"basePrecision")
+    assert find_instrument(exchange.url, "spot", "BTCUSDT").lot_size == "0.001"
+
+
+def test_an_exchange_that_does_not_answer_is_taken_at_its_last_word(exchange, tmp_path, caplog) -> None:
+    cache = InstrumentCache(tmp_path)
+    exchange.body = json.dumps(listing(("BTCUSDT", "0.10"))).encode()
+    first = find_instrument(exchange.url, "linear", "BTCUSDT", cache=cache)
+    assert caplog.text == ""
+    exchange.status = 503
+    assert find_instrument(exchange.url, "linear", "BTCUSDT", cache=cache) == first
+    assert "it answers HTTP 503" in caplog.text
+    assert "using what it said 0 seconds ago: tick size 0.10" in caplog.text
+    exchange.status, exchange.body = 200, b"<html>"
+    assert find_instrument(exchange.url, "linear", "BTCUSDT", cache=cache) == first
+    with pytest.raises(InputError, match="not the documented one"):
+        find_instrument(exchange.url, "linear", "BTCUSDT")  # nothing is kept
+    # That it does not list the symbol is an answer, and counts.
+    exchange.body = json.dumps(listing()).encode()
+    with pytest.raises(InputError, match="does not list BTCUSDT"):
+        find_instrument(exchange.url, "linear", "BTCUSDT", cache=cache)
+    # A new answer takes the place of the old.
+    exchange.body = json.dumps(listing(("BTCUSDT", "0.50"))).encode()
+    find_instrument(exchange.url, "linear", "BTCUSDT", cache=cache)
+    exchange.status = 500
+    assert find_instrument(exchange.url, "linear", "BTCUSDT", cache=cache).tick_size == "0.50"
+
+
+def test_ages_read_as_people_say_them() -> None:
+    assert [age_text(s) for s in (5, 90, 7_200, 200_000)] == [
+        "5 seconds",
+        "1.5 minutes",
+        "2.0 hours",
+        "2.3 days",
+    ]

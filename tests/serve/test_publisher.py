@@ -7,18 +7,20 @@ from inference.registry import load_model
 from lob.instrument import Instrument
 from lob.sync import SymbolState
 from serve.clock import AnchoredClock
+from serve.feed_policies import LagPolicy
 from serve.hub import Hub, Mailbox
 from serve.publisher import PredictionPublisher
+from serve.venue_connection import ConnectionEndedError
 
 
 class Setting:
     """A publisher, and a subscriber who takes every message at once."""
 
-    def __init__(self, models_dir) -> None:
+    def __init__(self, models_dir, lag: LagPolicy | None = None) -> None:
         instrument = Instrument(symbol="BTCUSDT", tick_size="0.10")
         self.pipeline = Pipeline.create(load_model("tiny", models_dir), instrument, stall_ms=100)
         self.hub = Hub(["BTCUSDT"], AnchoredClock())
-        self.publisher = PredictionPublisher(self.pipeline, self.hub)
+        self.publisher = PredictionPublisher(self.pipeline, self.hub, lag=lag)
         self.mailbox = Mailbox()
         self.hub.subscribe(self.mailbox, ["prediction.BTCUSDT"])
 
@@ -84,3 +86,40 @@ def test_after_the_stop_nothing_is_published(setting, market_frames) -> None:
     assert setting.heard() == []
     topic = setting.hub.topic_of("BTCUSDT")
     assert (topic.state, topic.reason) == (SymbolState.STALE, "enough")
+
+
+def test_a_frame_that_waited_too_long_is_not_published_and_costs_the_book(models_dir, market_frames) -> None:
+    setting = Setting(models_dir, LagPolicy(maximum_wait_ms=60_000))
+    now_ns = setting.hub.clock.now_ns()
+    setting.publisher.on_connected()
+    heard = setting.play(market_frames[:60], start_ns=now_ns)
+    assert heard[-1] == "prediction"
+    hour_ago_ns = now_ns - 3_600_000_000_000
+    assert setting.play(market_frames[60:90], start_ns=hour_ago_ns) == ["stale"]
+    reason = setting.hub.topic_of("BTCUSDT").reason
+    assert reason.startswith("feed is late: by 3600")
+    assert reason.endswith("ms in the process, 60000 ms are allowed")
+    assert setting.publisher.needs_resync
+    assert setting.pipeline.counters["late"] == 1
+    setting.publisher.resync_requested()
+    # A new snapshot in good time is the end of it ...
+    assert setting.play(market_frames[:60], start_ns=now_ns)[:3] == ["warming", "live", "prediction"]
+    assert setting.play(market_frames[60:61], start_ns=hour_ago_ns) == ["stale"]
+    setting.publisher.resync_requested()
+    # ... and one that is as late shows that the connection holds nothing else.
+    with pytest.raises(ConnectionEndedError, match=r"BTCUSDT is late by 3600.* ms in the process"):
+        setting.play(market_frames, start_ns=hour_ago_ns)
+    assert "prediction" not in setting.heard()
+
+
+def test_a_feed_behind_the_exchanges_time_is_late(models_dir, market_frames) -> None:
+    setting = Setting(models_dir, LagPolicy(maximum_wait_ms=None, maximum_lag_ms=10_000))
+    setting.publisher.on_connected()
+    assert setting.play(market_frames[:60])[-1] == "prediction"  # whatever year the frames are of
+    behind = [frame.replace(b'"cts":17', b'"cts":16') for frame in market_frames[60:62]]
+    assert behind[0] != market_frames[60]
+    assert setting.play(behind) == ["stale"]
+    assert "by the exchange's time, 10000 ms are allowed" in setting.hub.topic_of("BTCUSDT").reason
+    setting.publisher.on_disconnected("enough")
+    setting.publisher.on_connected()
+    assert setting.play(market_frames[:60])[-1] == "prediction"

@@ -1,0 +1,313 @@
+"""Many topics on one connection: each is on its own, whatever befalls another."""
+
+import asyncio
+import contextlib
+import json
+import logging
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from lob.errors import InputError
+from serve.bybit_stream import BookTopic
+from serve.clock import AnchoredClock
+from serve.feed import Feed, FeedConfig, RefusedSubscriptionError
+from serve.feed_policies import IdlePolicy, ResyncPolicy
+from serve.reconnect import ReconnectPolicy
+from serve.venue_connection import QUEUED_FRAMES, ConnectionEndedError
+
+pytestmark = pytest.mark.anyio
+QUICK = ReconnectPolicy(initial_s=0.02, factor=1, cap_s=0.02, settled_s=60)
+
+
+class Consumer:
+    """A consumer of one topic that writes down what it is told, and whose wishes the test sets."""
+
+    def __init__(self) -> None:
+        self.events: list[str] = []
+        self.books: list[int] = []
+        self.others: list[bytes] = []
+        self.needs_resync = False
+        self.awaits_snapshot = False
+        self.resyncs = 0
+
+    def on_connected(self) -> None:
+        self.events.append("connected")
+
+    def on_disconnected(self, reason: str) -> None:
+        self.events.append(reason)
+
+    def on_frame(self, frame: bytes, receive_ns: int) -> None:
+        if frame.startswith(b"{") and b'"cts"' in frame:
+            self.books.append(json.loads(frame)["data"]["u"])
+        else:
+            self.others.append(frame)
+
+    def check_freshness(self, now_ns: int) -> None:
+        pass
+
+    def resync_requested(self) -> None:
+        self.needs_resync = False
+        self.resyncs += 1
+
+
+def book(symbol: str, update_id: int) -> str:
+    return (
+        f'{{"topic":"orderbook.50.{symbol}","type":"delta","ts":1,'
+        f'"data":{{"s":"{symbol}","b":[],"a":[],"u":{update_id},"seq":1}},"cts":1}}'
+    )
+
+
+class Setting:
+    """Three symbols on one feed."""
+
+    def __init__(self, url: str, **options: object) -> None:
+        options.setdefault("reconnect", QUICK)
+        options.setdefault("check_interval_s", 0.02)
+        self.consumers = {symbol: Consumer() for symbol in ("BTCUSDT", "ETHUSDT", "XRPUSDT")}
+        topics = {BookTopic(symbol=symbol, depth=50): consumer for symbol, consumer in self.consumers.items()}
+        self.feed = Feed(FeedConfig(url=url, **options), topics, AnchoredClock())
+        self.btc, self.eth, self.xrp = self.consumers.values()
+
+
+@asynccontextmanager
+async def running(feed: Feed) -> AsyncIterator[asyncio.Task]:
+    task = asyncio.create_task(feed.run())
+    try:
+        yield task
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError, InputError):
+            await task
+
+
+async def until(condition, timeout_s: float = 5) -> None:
+    async with asyncio.timeout(timeout_s):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+def asked(exchange, since: int = 0) -> list[str]:
+    return [
+        f"{request['op']} {request['args'][0].rpartition('.')[2]}"
+        for request in exchange.requests[since:]
+        if request["op"] != "ping"
+    ]
+
+
+async def test_frames_go_to_their_topics_consumer_and_strange_ones_to_nobody(scripted_exchange) -> None:
+    async with scripted_exchange() as exchange:
+        exchange.snapshots = False
+        setting = Setting(exchange.url)
+        async with running(setting.feed):
+            await until(lambda: len(exchange.requests) == 3)
+            assert asked(exchange) == ["subscribe BTCUSDT", "subscribe ETHUSDT", "subscribe XRPUSDT"]
+            send = exchange.connections[0].send
+            for number in range(50):
+                await send(book("BTCUSDT", number))
+                await send(book("XRPUSDT", 100 + number))
+            await send(book("DOGEUSDT", 1))
+            await send('{"topic":"publicTrade.BTCUSDT","ts":1,"data":[]}')
+            spaced = json.dumps(json.loads(book("ETHUSDT", 7)), sort_keys=True)  # the topic stands last
+            assert not spaced.startswith('{"topic"')
+            await send(spaced)
+            await send("no JSON")
+            await until(lambda: b"no JSON" in setting.btc.others)
+        counters = setting.feed.counters
+        assert setting.btc.books == list(range(50))
+        assert setting.xrp.books == list(range(100, 150))
+        assert setting.eth.books == [7]
+        assert (counters.unknown_topics, counters.unnamed_frames) == (2, 4)  # three answers, one unreadable
+        for consumer in setting.consumers.values():
+            assert consumer.others[-1] == b"no JSON"  # it may have been anybody's
+            assert len(consumer.others) == 4
+        subscriptions = setting.feed.subscriptions
+        assert [one.counters.frames for one in subscriptions.values()] == [50, 1, 50]
+        assert subscriptions["orderbook.50.ETHUSDT"].counters.bytes == len(spaced)
+
+
+async def test_a_lost_book_is_subscribed_again_alone(scripted_exchange) -> None:
+    async with scripted_exchange() as exchange:
+        exchange.snapshots = False
+        setting = Setting(exchange.url, resync=ResyncPolicy(minimum_interval_s=0.05))
+        async with running(setting.feed):
+            await until(lambda: len(exchange.requests) == 3)
+            await asyncio.sleep(0.06)
+            setting.eth.needs_resync = True
+            await exchange.connections[0].send(book("ETHUSDT", 1))
+            await until(lambda: len(exchange.requests) == 5)
+            await asyncio.sleep(0.1)
+        assert asked(exchange, 3) == ["unsubscribe ETHUSDT", "subscribe ETHUSDT"]
+        assert (setting.btc.resyncs, setting.eth.resyncs, setting.xrp.resyncs) == (0, 1, 0)
+        assert setting.btc.events == ["connected", "the feed was stopped"]
+        assert setting.feed.counters.resyncs == 1
+        assert setting.feed.counters.connections == 1
+
+
+async def test_a_topic_without_a_snapshot_is_asked_for_again_alone_while_others_live(
+    scripted_exchange,
+) -> None:
+    async with scripted_exchange() as exchange:
+        exchange.snapshots = False
+        policy = ResyncPolicy(minimum_interval_s=0.05, snapshot_timeout_s=0.1)
+        setting = Setting(exchange.url, resync=policy)
+        setting.eth.awaits_snapshot = True
+        async with running(setting.feed):
+            await until(lambda: setting.eth.resyncs >= 3)
+            assert len(exchange.connections) == 1
+            assert setting.btc.resyncs == setting.xrp.resyncs == 0
+            # Where none gets any further, the connection is what is wrong.
+            setting.btc.awaits_snapshot = setting.xrp.awaits_snapshot = True
+            await until(lambda: len(exchange.connections) == 2)
+        assert setting.btc.events[1] == "no snapshot in 0.1 s"
+
+
+async def test_a_refused_topic_is_left_out_and_the_others_live(scripted_exchange, caplog) -> None:
+    caplog.set_level(logging.WARNING, "serve.feed")
+    async with scripted_exchange() as exchange:
+        exchange.snapshots = False
+        accept = exchange.acknowledge
+
+        def answer(request: dict) -> dict:
+            if "ETHUSDT" in request["args"][0]:
+                return accept(request) | {"success": False, "ret_msg": "Invalid symbol :[ETHUSDT]"}
+            return accept(request)
+
+        exchange.acknowledge = answer
+        setting = Setting(exchange.url)
+        async with running(setting.feed):
+            await until(lambda: len(setting.eth.events) == 2)
+            await exchange.connections[0].send(book("BTCUSDT", 1))
+            await until(lambda: setting.btc.books == [1])
+            exchange.connections[0].transport.abort()
+            await until(lambda: len(exchange.connections) == 2 and len(asked(exchange)) == 5)
+        expected = "the exchange refuses orderbook.50.ETHUSDT: Invalid symbol :[ETHUSDT]"
+        assert setting.eth.events == ["connected", expected]
+        assert any("Invalid symbol" in record.message for record in caplog.records)
+        assert asked(exchange, 3) == ["subscribe BTCUSDT", "subscribe XRPUSDT"]
+        assert setting.feed.subscriptions["orderbook.50.ETHUSDT"].counters.refusals == 1
+
+
+async def test_a_refusal_without_an_id_is_of_the_topic_it_names_and_all_refused_is_the_end(
+    scripted_exchange,
+) -> None:
+    async with scripted_exchange() as exchange:
+        exchange.acknowledge = lambda request: {
+            "success": False,
+            "ret_msg": f"Invalid symbol :[{request['args'][0]}]",
+            "op": "subscribe",
+        }
+        setting = Setting(exchange.url)
+        with pytest.raises(RefusedSubscriptionError) as caught:
+            await asyncio.wait_for(setting.feed.run(), 5)
+        for symbol, consumer in setting.consumers.items():
+            assert f"Invalid symbol :[orderbook.50.{symbol}]" in consumer.events[-1]
+            assert consumer.events[-1] in str(caught.value)
+
+
+async def test_a_topic_refused_for_now_is_asked_for_again_alone(scripted_exchange) -> None:
+    async with scripted_exchange() as exchange:
+        exchange.snapshots = False
+        accept, refusals = exchange.acknowledge, []
+
+        def answer(request: dict) -> dict:
+            if "ETHUSDT" in request["args"][0] and len(refusals) < 3:
+                refusals.append(request)
+                return accept(request) | {"success": False, "ret_msg": "system busy"}
+            return accept(request)
+
+        exchange.acknowledge = answer
+        setting = Setting(exchange.url)
+        async with running(setting.feed):
+            await until(lambda: len(asked(exchange)) == 6)
+            await asyncio.sleep(0.1)
+        assert asked(exchange, 3) == ["subscribe ETHUSDT"] * 3
+        assert setting.feed.counters.refusals == 3
+        assert setting.feed.counters.connections == 1
+
+
+async def test_a_connection_that_brings_nothing_is_probed_and_then_given_up(scripted_exchange) -> None:
+    async with scripted_exchange() as exchange:
+        exchange.snapshots = False
+        setting = Setting(exchange.url, idle=IdlePolicy(probe_after_s=0.1, answer_within_s=0.1))
+        async with running(setting.feed):
+            await until(lambda: exchange.operations().count("ping") >= 3)  # a quiet market: pongs come
+            assert len(exchange.connections) == 1
+            exchange.pongs = False
+            await until(lambda: len(exchange.connections) == 2)
+        assert setting.btc.events[1].startswith("silent for 0.")
+        assert setting.btc.events[1].endswith("no answer to a ping either")
+        assert setting.feed.counters.idle_connections == 1
+
+
+async def test_a_connection_is_not_idle_while_one_topic_flows(scripted_exchange) -> None:
+    async with scripted_exchange() as exchange:
+        exchange.snapshots = exchange.pongs = False
+        setting = Setting(exchange.url, idle=IdlePolicy(probe_after_s=0.1, answer_within_s=0.1))
+        async with running(setting.feed):
+            await until(lambda: len(exchange.requests) == 3)
+            for number in range(20):
+                await exchange.connections[0].send(book("BTCUSDT", number))
+                await asyncio.sleep(0.02)
+            assert exchange.operations().count("ping") == 0
+            assert len(exchange.connections) == 1
+
+
+async def test_a_consumer_too_slow_for_its_feed_loses_nothing_and_is_counted(scripted_exchange) -> None:
+    async with scripted_exchange() as exchange:
+        exchange.snapshots = False
+        setting = Setting(exchange.url)
+        take = setting.btc.on_frame
+
+        def slowly(frame: bytes, receive_ns: int) -> None:
+            time.sleep(0.0005)
+            take(frame, receive_ns)
+
+        setting.btc.on_frame = slowly
+        async with running(setting.feed):
+            await until(lambda: len(exchange.requests) == 3)
+            frames = 8 * QUEUED_FRAMES
+            most = 0
+            exchange.connections[0].transport.set_write_buffer_limits(high=2**24)
+            for number in range(frames):
+                await exchange.connections[0].send(book("BTCUSDT", number))
+                if number % 64 == 0:
+                    await asyncio.sleep(0)
+                    most = max(most, setting.feed.waiting_frames)
+            await until(lambda: len(setting.btc.books) == frames, timeout_s=20)
+        assert setting.btc.books == list(range(frames))
+        assert most > QUEUED_FRAMES // 2
+        assert setting.feed.counters.full_queues >= 1
+        assert setting.feed.waiting_frames == 0
+
+
+async def test_a_consumer_may_give_the_connection_up(scripted_exchange) -> None:
+    async with scripted_exchange() as exchange:
+        exchange.snapshots = False
+        setting = Setting(exchange.url)
+
+        def give_up(frame: bytes, receive_ns: int) -> None:
+            if b"orderbook" in frame:
+                raise ConnectionEndedError("too late")
+
+        setting.eth.on_frame = give_up
+        async with running(setting.feed):
+            await until(lambda: len(exchange.requests) == 3)
+            await exchange.connections[0].send(book("ETHUSDT", 1))
+            await until(lambda: len(setting.btc.events) == 3)
+            assert exchange.connections[0].close_code == 1001
+        assert setting.btc.events[:3] == ["connected", "too late", "connected"]
+
+
+def test_topics_and_addresses_that_make_no_sense_are_refused() -> None:
+    with pytest.raises(InputError, match="topics: none came"):
+        Feed(FeedConfig(url="ws://127.0.0.1:1"), {}, AnchoredClock())
+    with pytest.raises(InputError, match=r"url: ws://10.0.0.1 came without TLS; .*--allow-plaintext"):
+        FeedConfig(url="ws://user:secret@10.0.0.1:9001/v5/public/linear")
+    assert FeedConfig(url="ws://10.0.0.1:9001/", allow_plaintext=True).allow_plaintext
+    assert FeedConfig(url="wss://10.0.0.1:9001/").url
+    assert FeedConfig(url="ws://localhost:9001/").url
+    with pytest.raises(InputError, match="check_interval_s: 0 came, above 0"):
+        FeedConfig(url="ws://127.0.0.1:1", check_interval_s=0)
