@@ -63,7 +63,7 @@ class ChildProcess:
             raise self.error(f"ended with code {self._process.returncode} before it came up")
         try:
             self.report = msgspec.json.decode(line, type=dict[str, Any])
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError):
             raise self.error(f"said {line[:80]!r} where it should say where it listens") from None
 
     async def ended(self) -> int:

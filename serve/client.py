@@ -98,7 +98,7 @@ class StreamClient:
             text = await connection.recv(decode=False)
         try:
             reply = _reply_decoder.decode(text)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise InputError(f"{self._address} answers no request of this protocol: {error}") from error
         if not reply.success:
             raise InputError(f"{self._address} refuses the subscription: {reply.ret_msg}")

@@ -209,6 +209,6 @@ def read_book(url: str) -> BookView | None:
             return _book_decoder.decode(response.read())
     except urllib.error.HTTPError as error:
         error.close()
-    except (OSError, msgspec.DecodeError):
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
         pass
     return None

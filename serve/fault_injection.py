@@ -296,7 +296,7 @@ class FaultInjector:
 def _malformed(frame: bytes, random: Random) -> bytes:
     try:
         return malformed(frame, random)
-    except msgspec.DecodeError:  # no book's
+    except (msgspec.DecodeError, UnicodeDecodeError):  # no book's
         return frame.replace(b'"data":', b'"data":{', 1)
 
 

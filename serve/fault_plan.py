@@ -192,7 +192,7 @@ def read_script(path: Path) -> tuple[FaultRule, ...]:
             places = []
             for i, line in lines:
                 places.append((f"line {i}", msgspec.json.decode(line)))
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"{path}: {error}; allowed: JSON objects, one a line or in one list") from error
     rules = []
     for place, item in places:

@@ -76,7 +76,7 @@ def load_progress(
         arrays_path = directory / record.arrays_file
         came = file_sha256(arrays_path)
         arrays = load_file(arrays_path)
-    except (OSError, msgspec.DecodeError, SafetensorError) as error:
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, SafetensorError) as error:
         raise InputError(f"{path}: cannot go on from it: {error}; train anew without --resume") from error
     if came != record.arrays_sha256:
         raise InputError(f"{arrays_path}: sha256 {came} came, {record.arrays_sha256} is allowed")
