@@ -16,6 +16,7 @@ COMMANDS = {
     "evaluate": "training.commands.evaluate",
     "exchange": "serve.commands.exchange",
     "export": "training.commands.export",
+    "fetch": "serve.commands.fetch",
     "models": "inference.commands.models",
     "record": "serve.commands.record",
     "replay": "inference.commands.replay",

@@ -1,4 +1,4 @@
-"""One recorder a folder: a lock that the system releases with the process, whatever ends it."""
+"""One recorder a folder: a lock that the system takes back with the process, whatever ends it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,10 +14,13 @@ except ImportError:  # no such locks on Windows: there two recorders in one fold
 
 
 @contextmanager
-def folder_lock(directory: Path) -> Iterator[None]:
-    """Hold the folder until the block ends; raises InputError where another process holds it."""
+def folder_lock(directory: Path, name: str = LOCK_FILE) -> Iterator[None]:
+    """Hold the folder until the block ends; raises InputError where another process holds it.
+
+    What is held is the file `name` in it: a recorder's unless another is named.
+    """
     try:
-        lock = (directory / LOCK_FILE).open("ab")
+        lock = (directory / name).open("ab")
     except OSError as error:
         raise InputError(f"{directory}: cannot be locked ({error.strerror})") from error
     with lock:
@@ -25,15 +28,17 @@ def folder_lock(directory: Path) -> Iterator[None]:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
-                raise InputError(f"{directory}: another recorder is at work there; one at a time") from error
+                raise InputError(
+                    f"{directory}: another process like this one is at work there; one at a time"
+                ) from error
         yield
 
 
-def is_locked(directory: Path) -> bool:
-    """Whether a recorder is at work in the folder now."""
-    if fcntl is None or not (directory / LOCK_FILE).exists():
+def is_locked(directory: Path, name: str = LOCK_FILE) -> bool:
+    """Whether somebody holds the folder now."""
+    if fcntl is None or not (directory / name).exists():
         return False
-    with (directory / LOCK_FILE).open("rb") as lock:
+    with (directory / name).open("rb") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except OSError:

@@ -10,7 +10,7 @@ from inference.capture_instrument import capture_instrument
 from lob.captures import open_capture
 from lob.captures.index import CaptureIndex, read_index
 from lob.captures.inspection import Inspection, inspect_capture
-from lob.captures.layout import capture_files
+from lob.captures.layout import FETCH_LOCK_FILE, LOCK_FILE, capture_files
 from lob.captures.recording import PART_SUFFIX
 from lob.errors import MambalobError
 from serve.folder_lock import is_locked
@@ -46,7 +46,7 @@ def verify_captures(
     before: Inspection | None = None
     before_path: Path | None = None
     for path in capture_files(paths, parts=True):
-        if path.suffix == PART_SUFFIX and is_locked(path.parent):
+        if path.suffix == PART_SUFFIX and is_locked(path.parent, _lock_of(path)):
             continue
         report, inspection = _verify(path)
         if inspection is not None:
@@ -65,6 +65,9 @@ def _verify(path: Path) -> tuple[FileReport, Inspection | None]:
     faults: list[str] = []
     notes: list[str] = []
     inspection: Inspection | None = None
+    if _lock_of(path) == FETCH_LOCK_FILE:
+        unfinished = "its download is not finished; `mambalob fetch` goes on with it"
+        return FileReport(path=str(path), faults=(unfinished,), breaks=(), notes=(), index=None), None
     try:
         instrument = capture_instrument(open_capture(path)).instrument
         inspection = inspect_capture(path, instrument)
@@ -92,6 +95,11 @@ def _verify(path: Path) -> tuple[FileReport, Inspection | None]:
         path=str(path), faults=tuple(faults), breaks=tuple(breaks), notes=tuple(notes), index=found
     )
     return report, inspection
+
+
+def _lock_of(path: Path) -> str:
+    """Which lock tells that a part file is being written."""
+    return FETCH_LOCK_FILE if path.name.endswith(f".zip{PART_SUFFIX}") else LOCK_FILE
 
 
 def _index_faults(path: Path, inspection: Inspection, notes: list[str]) -> list[str]:

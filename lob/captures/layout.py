@@ -9,6 +9,7 @@ from lob.errors import CaptureError, InputError
 
 RECORDING_SUFFIX = ".jsonl.zst"
 LOCK_FILE = ".recorder.lock"
+FETCH_LOCK_FILE = ".fetch.lock"
 DAMAGED_SUFFIX = ".damaged"
 
 CAPTURE_SUFFIXES = (".zst", ".zip", ".gz", ".ndjson", ".jsonl")

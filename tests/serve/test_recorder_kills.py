@@ -164,7 +164,7 @@ def test_two_recorders_do_not_meet_in_one_folder(tmp_path: Path, market_server: 
             text=True,
         )
         assert second.returncode == 1
-        assert "another recorder is at work there; one at a time" in second.stderr
+        assert "another process like this one is at work there; one at a time" in second.stderr
         verify = [sys.executable, "-m", "mambalob", "record", "--verify", str(tmp_path)]
         assert subprocess.run([*verify, "--salvage"], capture_output=True).returncode == 1
     finally:
