@@ -236,8 +236,11 @@ def test_the_command_refuses_what_makes_no_sense(models_dir, arguments, message)
     with pytest.raises(InputError, match=message):
         CliRunner().invoke(
             command,
-            ["--symbol", "BTCUSDT", "--url", "ws://127.0.0.1:1/", "--port", "0", "--tick-size", "BTCUSDT=0.1"]
-            + ["--model", "tiny", "--models-dir", str(models_dir), *arguments],
+            [
+                *("--symbol", "BTCUSDT", "--url", "ws://127.0.0.1:1/", "--tick-size", "BTCUSDT=0.1"),
+                *("--model", "tiny", "--models-dir", str(models_dir), "--port", "0"),
+                *arguments,
+            ],
             catch_exceptions=False,
         )
 
