@@ -25,6 +25,8 @@ from lob.book import Floats, Integers
 from lob.errors import InputError
 from lob.features import sample_row
 
+Words: TypeAlias = npt.NDArray[np.float32]
+
 Stamp: TypeAlias = npt.NDArray[np.int64]
 """Room for two readings, (2, 2) int64: seconds and nanoseconds of each, as C's `struct timespec`."""
 
@@ -69,6 +71,27 @@ def timed_sample_row() -> TimedSampleRow:
         return int((stamp[1, 0] - stamp[0, 0]) * 1_000_000_000 + stamp[1, 1] - stamp[0, 1])
 
     compiled: TimedSampleRow = timed
+    return compiled
+
+
+@cache
+def timed_step(
+    step: Callable[[Words, Words, Words, Words], bool],
+) -> Callable[[Words, Words, Words, Words, Stamp], int]:
+    """The compiled function that calls the jitted `step` of an engine between two readings of the clock.
+
+    Its arguments are those of `step` and a stamp; it answers nanoseconds. Compiled once a process and step.
+    """
+    clock_gettime, clock = _clock_gettime(), time.CLOCK_MONOTONIC
+
+    @njit
+    def timed(row: Words, params: Words, state: Words, scratch: Words, stamp: Stamp) -> int:
+        clock_gettime(clock, stamp[0].ctypes)
+        step(row, params, state, scratch)
+        clock_gettime(clock, stamp[1].ctypes)
+        return int((stamp[1, 0] - stamp[0, 0]) * 1_000_000_000 + stamp[1, 1] - stamp[0, 1])
+
+    compiled: Callable[[Words, Words, Words, Words, Stamp], int] = timed
     return compiled
 
 

@@ -68,6 +68,18 @@ class Plan:
             if getattr(self, field) < least:
                 raise InputError(f"{field} is {getattr(self, field)}; at least {least} is needed")
 
+    def with_block(self, block: int) -> "Plan":
+        """As many turns, with `block` timed calls in each and untimed ones in proportion."""
+        if block >= self.block:
+            return self
+        turns = -(-self.count // self.block)
+        return Plan(
+            count=turns * block,
+            warmup=-(-self.warmup * block // self.block),
+            block=block,
+            lead_in=min(self.lead_in, block),
+        )
+
     @property
     def calls(self) -> int:
         """Calls of each subject in all, timed or not."""
@@ -99,32 +111,52 @@ class ClockReading:
 
 
 def run_interleaved(
-    subjects: Sequence[Subject], plan: Plan, on_progress: Callable[[int, int], None] | None = None
+    subjects: Sequence[Subject],
+    plan: Plan,
+    on_progress: Callable[[int, int], None] | None = None,
+    *,
+    blocks: Sequence[int] | None = None,
 ) -> list[Measured]:
     """Warm every subject, then time all of them in turns; one result a subject, in their order.
 
-    `on_progress(blocks done, blocks in all)` is called between blocks, outside every timed part.
+    `on_progress(blocks done, blocks in all)` is called between blocks, outside every timed part. `blocks`:
+    for each subject the timed calls of its turn, at most `plan.block`, where slow ones are to take fewer;
+    they have as many turns as the others and so fewer samples, and a like share of the untimed calls.
     """
+    plans = [plan] * len(subjects) if blocks is None else [plan.with_block(block) for block in blocks]
     measured = [
-        Measured(subject=subject, durations_ns=np.zeros(plan.count, dtype=np.int64)) for subject in subjects
+        Measured(subject=subject, durations_ns=np.zeros(own.count, dtype=np.int64))
+        for subject, own in zip(subjects, plans, strict=True)
     ]
-    rounds = list(_spans(plan.count, plan.block))
+    rounds = list(zip(*(_spans(own.count, own.block) for own in plans), strict=True))
     done, total = 0, len(subjects) * (len(rounds) + 1)
-    lead_in = np.zeros(plan.lead_in, dtype=np.int64)
     with _garbage_collector_off():
-        for subject in subjects:
-            subject.measure(np.zeros(plan.warmup, dtype=np.int64))
+        for subject, own in zip(subjects, plans, strict=True):
+            subject.measure(np.zeros(own.warmup, dtype=np.int64))
             done += 1
             if on_progress is not None:
                 on_progress(done, total)
-        for span in rounds:
-            for one in measured:
+        lead_ins = [np.zeros(own.lead_in, dtype=np.int64) for own in plans]
+        for spans in rounds:
+            for one, span, lead_in in zip(measured, spans, lead_ins, strict=True):
                 one.subject.measure(lead_in)
                 one.subject.measure(one.durations_ns[span])
                 done += 1
                 if on_progress is not None:
                     on_progress(done, total)
     return measured
+
+
+def fitting_block(subject: Subject, plan: Plan, turn_ns: int) -> int:
+    """How many calls of `subject` fit into a turn of `turn_ns`: at least 1, at most `plan.block`.
+
+    Told from three calls now, so the subject must be warm enough for these to be typical.
+    """
+    durations_ns = np.zeros(3, dtype=np.int64)
+    start = perf_counter_ns()
+    subject.measure(durations_ns)
+    each_ns = max((perf_counter_ns() - start) // 3, 1)
+    return min(max(turn_ns // each_ns, 1), plan.block)
 
 
 def _spans(count: int, block: int) -> Iterator[slice]:

@@ -4,20 +4,15 @@ What a call costs depends on the sizes alone, not on what the weights say. It go
 the same gate as a trained model. Needs the training extra.
 """
 
-from itertools import islice
 from pathlib import Path
 from typing import Final
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from bench.frame_source import seeded_source
+from bench.row_tape import Rows, seeded_rows
 from inference.artifact import Artifact
 from inference.manifest import Architecture, Manifest, SchemaReference, StateTensor, TrainingData
-from lob.rows import RowPath, RowStatus
 from lob.schema import LOB44
-from lob.venues import make_decoder
 from models.configurations import Block, MambaLOBConfig, Size, configuration
 from models.mamba_lob import MambaLOB, parameter_count
 from training.export import export_artifact
@@ -36,12 +31,18 @@ def export_random_model(directory: Path, *, size: Size, block: Block, seed: int)
     The matrices that training starts at zero are random here too, so that every part of the graph says
     something. Raises as `training.export.export_artifact`.
     """
-    rows = _seeded_rows(seed)
-    model = _random_model(configuration(block=block, size=size), rows, seed)
-    return export_artifact(model, _manifest(model, f"{size}-{block}-random", seed), directory, rows).artifact
+    return export_random(directory, configuration(block=block, size=size), seed=seed)
 
 
-def _random_model(config: MambaLOBConfig, rows: NDArray[np.float32], seed: int) -> MambaLOB:
+def export_random(directory: Path, config: MambaLOBConfig, *, seed: int) -> Artifact:
+    """The same for any configuration, whose `size` names the model."""
+    rows = seeded_rows(seed, ROWS)
+    model = _random_model(config, rows, seed)
+    name = f"{config.size}-{config.block}-random"
+    return export_artifact(model, _manifest(model, name, seed), directory, rows).artifact
+
+
+def _random_model(config: MambaLOBConfig, rows: Rows, seed: int) -> MambaLOB:
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(seed)
         model = MambaLOB(config).eval()
@@ -50,18 +51,6 @@ def _random_model(config: MambaLOBConfig, rows: NDArray[np.float32], seed: int) 
                 matrix.normal_(std=READOUT_DEVIATION)
     fit_normaliser(model, rows)
     return model
-
-
-def _seeded_rows(seed: int) -> NDArray[np.float32]:
-    """ROWS rows of the timing stream, (T, F)."""
-    source = seeded_source(seed)
-    path = RowPath(make_decoder(source.venue), source.instrument)
-    rows: list[NDArray[np.float32]] = []
-    for receive_ns, frame in islice(source.passes(), ROWS):
-        status = path.on_frame(frame, receive_ns)
-        assert status in {RowStatus.ROW, RowStatus.SNAPSHOT}, f"{status.name}: every frame gives a row"
-        rows.append(path.window.latest().copy())
-    return np.stack(rows)
 
 
 def _manifest(model: MambaLOB, name: str, seed: int) -> Manifest:
