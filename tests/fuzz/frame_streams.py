@@ -1,0 +1,98 @@
+"""Real frames of real captures in their order, and snapshots to start from anywhere among them."""
+
+import json
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from lob.captures import open_capture
+
+CAPTURES = {
+    "bybit": (
+        "bybit/spot_btcusdt_cpp_trading_core/orderbook50_btcusdt_1000frames_20260808.ndjson",
+        "BTCUSDT",
+        "0.1",
+    ),
+    "binance-coinm": ("binance/cm_btcusd_perp_20240808.gz", "BTCUSD_PERP", "0.1"),
+    "binance-spot": ("binance/spot_btcusdt_20240808.gz", "BTCUSDT", "0.01"),
+}
+"""File, symbol and tick size of each stream."""
+
+FRAMES = 1_500
+LEVELS = 20
+SNAPSHOT_EVERY = 10
+LONGEST = 2_000
+"""Bytes; longer real frames are no donors of splices."""
+
+
+@dataclass(frozen=True)
+class FrameStream:
+    """`frames` in sequence; `snapshots[i]`, where there is one, is the book just before `frames[i]`.
+
+    `donors` are all frames of the capture, trades and tickers too, for splices.
+    """
+
+    venue: str
+    symbol: str
+    tick_size: str
+    frames: list[bytes]
+    snapshots: dict[int, bytes]
+    donors: list[bytes]
+
+
+def load_stream(name: str, data_dir: Path) -> FrameStream:
+    """The stream of that name in `CAPTURES`."""
+    file, symbol, tick_size = CAPTURES[name]
+    venue = name.partition("-")[0]
+    captured = [frame for _, frame in islice(open_capture(data_dir / file), 4 * FRAMES)]
+    bids: dict[str, str] = {}
+    asks: dict[str, str] = {}
+    frames: list[bytes] = []
+    snapshots: dict[int, bytes] = {}
+    started = False
+    number = 0
+    for frame in captured:
+        document = json.loads(frame)
+        data = document.get("data", document)
+        snapshot = document.get("type") == "snapshot" or "lastUpdateId" in document
+        is_change = data.get("s") == symbol and ("U" in data or "seq" in data)
+        if not snapshot and not (started and is_change):
+            continue
+        new_number = data["lastUpdateId"] if "lastUpdateId" in data else data["u"]
+        if snapshot:
+            bids, asks, started = {}, {}, True
+        elif new_number <= number:
+            continue
+        else:
+            if len(frames) % SNAPSHOT_EVERY == 0:
+                snapshots[len(frames)] = _snapshot(venue, symbol, number, bids, asks, len(frames))
+            frames.append(frame)
+        number = new_number
+        for side, keys in ((bids, ("b", "bids")), (asks, ("a", "asks"))):
+            for price, size in data[keys[0]] if keys[0] in data else data[keys[1]]:
+                if float(size) == 0:
+                    side.pop(price, None)
+                else:
+                    side[price] = size
+        if len(frames) == FRAMES:
+            break
+    donors = [frame for frame in captured if len(frame) <= LONGEST]
+    return FrameStream(venue, symbol, tick_size, frames, snapshots, donors)
+
+
+def _snapshot(
+    venue: str, symbol: str, number: int, bids: dict[str, str], asks: dict[str, str], index: int
+) -> bytes:
+    best_bids = sorted(bids.items(), key=lambda level: -float(level[0]))[:LEVELS]
+    best_asks = sorted(asks.items(), key=lambda level: float(level[0]))[:LEVELS]
+    if venue == "bybit":
+        document = {
+            "topic": f"orderbook.50.{symbol}",
+            "ts": 1_700_000_000_000 + index,
+            "type": "snapshot",
+            "data": {"s": symbol, "b": best_bids, "a": best_asks, "u": number, "seq": index},
+            "cts": 1_700_000_000_000 + index,
+        }
+    else:
+        document = {"lastUpdateId": number, "bids": best_bids, "asks": best_asks}
+    return json.dumps(document, separators=(",", ":")).encode()
