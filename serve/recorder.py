@@ -140,6 +140,7 @@ class RecorderConfig:
     path: Path | None = None
     root: Path | None = None
     category: str = "linear"
+    allow_plaintext: bool = False
     rotation: RotationPolicy = field(default_factory=RotationPolicy)
     seconds: float | None = None
     reconnect: ReconnectPolicy = field(default_factory=ReconnectPolicy)
@@ -196,7 +197,9 @@ class Recorder:
             self._first_path = self._writer.path
             self._consumer = RecordingConsumer(self._writer, config.stall_ms)
             self._feed = Feed(
-                FeedConfig(url=config.url, reconnect=config.reconnect),
+                FeedConfig(
+                    url=config.url, reconnect=config.reconnect, allow_plaintext=config.allow_plaintext
+                ),
                 {config.topic: self._consumer},
                 self._clock,
             )

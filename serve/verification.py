@@ -1,7 +1,7 @@
 """Is a capture whole: read from end to end, held against its index, and against the file it continues."""
 
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -35,18 +35,18 @@ class FileReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def verify_captures(
-    paths: Iterable[Path], on_report: Callable[[FileReport], None] | None = None
+    paths: Sequence[Path], on_report: Callable[[FileReport], None] | None = None
 ) -> list[FileReport]:
     """One report for each capture that `paths` name, folders with all below them, by name.
 
-    A file that a recorder is writing now is left out of a folder's. Raises InputError or CaptureError where
+    A part file that is being written now is left out of a folder's. Raises InputError or CaptureError where
     a path names nothing.
     """
     reports: list[FileReport] = []
     before: Inspection | None = None
     before_path: Path | None = None
     for path in capture_files(paths, parts=True):
-        if path.suffix == PART_SUFFIX and is_locked(path.parent, _lock_of(path)):
+        if path.suffix == PART_SUFFIX and path not in paths and is_locked(path.parent, _lock_of(path)):
             continue
         report, inspection = _verify(path)
         if inspection is not None:

@@ -64,6 +64,9 @@ _DEFAULTS = RotationPolicy()
     help="Bybit's kind of market; by default the one the address names, else linear.",
 )
 @click.option("--url", help="The exchange's stream; by default Bybit's public one of the category.")
+@click.option(
+    "--allow-plaintext", is_flag=True, help="Take ws:// to another machine; anybody between can change it."
+)
 @click.option("--tick-size", help="The instrument's tick size; by default the exchange is asked for it.")
 @click.option(
     "--stall-ms",
@@ -89,6 +92,7 @@ def command(
     seconds: float | None,
     category: str | None,
     url: str | None,
+    allow_plaintext: bool,
     tick_size: str | None,
     stall_ms: int,
     verify: bool,
@@ -124,6 +128,7 @@ def command(
         path=out,
         root=into,
         category=category,
+        allow_plaintext=allow_plaintext,
         rotation=RotationPolicy(
             every_s=rotate_s or None, file_bytes=max(1, int(rotate_mib * 2**20)) if rotate_mib else None
         ),

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from lob.captures import open_capture
+from lob.captures import open_capture, open_captures
+from lob.captures.rotation import RotationPolicy
 from lob.errors import InputError
 from lob.instrument import Instrument
 from lob.rows import RowPath, RowStatus
@@ -14,13 +15,14 @@ from lob.venues import make_decoder
 from serve.bybit_stream import BookTopic
 from serve.reconnect import ReconnectPolicy
 from serve.recorder import Recorder, RecorderConfig
+from serve.verification import verify_captures
 
 pytestmark = pytest.mark.anyio
 
 INSTRUMENT = Instrument(symbol="BTCUSDT", tick_size="0.10")
 
 
-def configure(path: Path, url: str, **options) -> RecorderConfig:
+def configure(path: Path | None, url: str, **options) -> RecorderConfig:
     settings = {
         "topic": BookTopic(symbol="BTCUSDT", depth=50),
         "url": url,
@@ -143,3 +145,34 @@ async def test_a_feed_that_fails_for_good_leaves_a_readable_part(tmp_path, scrip
     assert not path.exists()
     part = path.with_name(path.name + ".part")
     assert [json.loads(frame)["ret_msg"] for _, frame in open_capture(part)] == ["Invalid symbol"]
+
+
+async def test_captures_in_turn_and_a_new_start_that_goes_on(
+    tmp_path, scripted_exchange, market_frames
+) -> None:
+    async with scripted_exchange() as exchange:
+        exchange.snapshots = False
+        rotation = RotationPolicy(every_s=None, file_bytes=2_000)
+        for start in (1, 2):
+            config = configure(None, exchange.url, root=tmp_path, category="linear", rotation=rotation)
+            recorder = Recorder(config)
+            running = asyncio.create_task(recorder.run())
+            await until(lambda start=start: len(exchange.requests) == start)
+            await exchange.play(market_frames[:300], pause_s=0.004)
+            await until(lambda recorder=recorder: recorder._writer.frames == 301)
+            recorder.stop()
+            summary = await asyncio.wait_for(running, 5)
+            assert (summary.frames, summary.snapshots, summary.gaps) == (301, 1, 0)
+            assert summary.files > 2
+            assert summary.path == str(tmp_path / "bybit/linear/BTCUSDT/orderbook.50")
+    reports = verify_captures([tmp_path])
+    assert all(report.is_whole(allow_gaps=False) for report in reports)
+    frames = [frame for _, frame in open_captures([Path(report.path) for report in reports])]
+    assert [frame for frame in frames if frame.startswith(b'{"topic"')] == market_frames[:300] * 2
+    assert len({report.index.recording for report in reports}) == 2
+
+
+async def test_a_path_or_a_root() -> None:
+    for path, root in ((None, None), (Path("a"), Path("b"))):
+        with pytest.raises(InputError, match="path and root: one of the two is allowed, and needed"):
+            configure(path, "ws://127.0.0.1:1", root=root)

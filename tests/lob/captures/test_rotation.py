@@ -222,3 +222,51 @@ def test_an_index_that_is_none_is_refused(recorded) -> None:
         read_index(recorded[1])
     index_path(recorded[2]).unlink()
     assert read_index(recorded[2]) is None
+
+
+GROWTH = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+from conftest import INSTRUMENT, START_NS
+from lob.captures.layout import recording_path
+from lob.captures.rotation import RotatingWriter, RotationPolicy
+from lob.market import MarketConfiguration, SimulatedMarket
+from lob.rows import RowPath
+from lob.venues import make_decoder
+
+def kib(field):
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith(field)).split()[1])
+
+directory = Path(sys.argv[1])
+frames = [frame for _, frame in SimulatedMarket(MarketConfiguration(seed=9)).generate(1_000)]
+rows = RowPath(make_decoder("bybit"), INSTRUMENT, depth=50)
+name = lambda receive_ns: recording_path(directory, receive_ns)
+with RotatingWriter(
+    rows, depth=50, name_file=name, created_ns=START_NS, policy=RotationPolicy(every_s=60, file_bytes=None)
+) as writer:
+    for number in range(100_000):
+        if number == 10_000:
+            Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
+            before = kib("VmRSS")
+        # No gap is spared: each pass loses one, and the index of a file tells them all.
+        if number % 1_000 != 500:
+            writer.record(START_NS + number * 5_000_000, frames[number % 1_000])
+print(kib("VmHWM") - before)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the peak is read from Linux's /proc")
+def test_memory_does_not_grow_with_what_is_recorded(tmp_path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", GROWTH, str(tmp_path), str(Path(__file__).parent)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    files = sorted(tmp_path.glob("*.zst"))
+    assert len(files) > 8
+    assert sum(read_index(path).gaps for path in files) == 100
+    print(f"{done.stdout.strip()} KiB more at the peak")
+    assert int(done.stdout) < 8 * 1024  # 27 MB of frames went through

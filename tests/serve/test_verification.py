@@ -1,0 +1,217 @@
+"""A capture is proven whole, or each fault of it is named."""
+
+import json
+from pathlib import Path
+
+import pytest
+import zstandard
+from click.testing import CliRunner
+
+from lob.captures.index import index_path, read_index
+from lob.captures.layout import recording_path
+from lob.captures.rotation import RotatingWriter, RotationPolicy
+from lob.errors import CaptureError
+from lob.instrument import Instrument
+from lob.rows import RowPath
+from lob.venues import make_decoder
+from mambalob import main
+from serve.folder_lock import folder_lock
+from serve.verification import FileReport, verify_captures
+
+INSTRUMENT = Instrument(symbol="BTCUSDT", tick_size="0.10")
+START_NS = 1_700_000_001_000_000_000
+
+
+def record(folder: Path, frames: list[bytes], *, close: bool = True) -> list[Path]:
+    """`frames` 20 ms apart in files of three seconds each."""
+    writer = RotatingWriter(
+        RowPath(make_decoder("bybit"), INSTRUMENT, depth=50),
+        depth=50,
+        name_file=lambda receive_ns: recording_path(folder, receive_ns),
+        created_ns=START_NS,
+        policy=RotationPolicy(every_s=3, file_bytes=None),
+    )
+    for number, frame in enumerate(frames):
+        writer.record(START_NS + number * 20_000_000, frame)
+    if close:
+        writer.close()
+    else:
+        writer.abandon()
+    return sorted(folder.glob("*.zst"))
+
+
+def verify(*paths: Path) -> list[FileReport]:
+    return verify_captures(paths)
+
+
+def lines_of(path: Path) -> list[bytes]:
+    return zstandard.ZstdDecompressor().decompressobj().decompress(path.read_bytes()).splitlines()
+
+
+def rewrite(path: Path, lines: list[bytes]) -> None:
+    path.write_bytes(zstandard.compress(b"\n".join(lines) + b"\n"))
+
+
+@pytest.fixture
+def files(tmp_path: Path, market_frames: list[bytes]) -> list[Path]:
+    """A recording of four whole files."""
+    return record(tmp_path, market_frames)
+
+
+def test_a_whole_recording(files: list[Path], tmp_path: Path, market_frames: list[bytes]) -> None:
+    reports = verify(tmp_path)
+    assert [report.path for report in reports] == list(map(str, files))
+    assert len(files) == 4
+    for report, path in zip(reports, files, strict=True):
+        assert (report.faults, report.breaks, report.notes) == ((), (), ())
+        assert report.index == read_index(path)
+        assert report.is_whole(allow_gaps=False)
+    assert sum(report.index.frames for report in reports) == len(market_frames)
+    assert verify(files[2])[0].faults == ()
+
+
+def test_a_byte_that_changed(files: list[Path]) -> None:
+    content = bytearray(files[1].read_bytes())
+    content[len(content) // 2] ^= 1
+    files[1].write_bytes(content)
+    (report,) = verify(files[1])
+    assert any("sha256" in fault for fault in report.faults)
+    assert not report.is_whole(allow_gaps=True)
+
+
+def test_a_file_that_was_cut(files: list[Path]) -> None:
+    files[1].write_bytes(files[1].read_bytes()[:-30])
+    (report,) = verify(files[1])
+    assert "the file was cut" in report.faults[0]
+    assert "sha256" in report.faults[1]
+
+
+def test_a_line_that_is_no_json(files: list[Path]) -> None:
+    lines = lines_of(files[1])
+    lines[20] = lines[20][:50]
+    rewrite(files[1], lines)
+    (report,) = verify(files[1])
+    assert "line 21: expected a recorded frame" in report.faults[0]
+
+
+def test_an_index_that_is_wrong_missing_or_unreadable(files: list[Path]) -> None:
+    text = index_path(files[0]).read_text()
+    index_path(files[0]).write_text(text.replace('"gaps": 0', '"gaps": 3'))
+    index_path(files[1]).unlink()
+    index_path(files[2]).write_text("{")
+    reports = verify(*files[:3])
+    assert reports[0].faults == ("gaps: 0 counted, the index says 3",)
+    assert reports[1].faults == ("it has no index beside it",)
+    assert "no index of a capture" in reports[2].faults[0]
+
+
+def test_lost_books_are_listed(tmp_path: Path, market_frames: list[bytes]) -> None:
+    crossed = json.loads(market_frames[80])
+    crossed["data"]["b"] = [["900000.00", "1"]]
+    spoiled = [*market_frames[:40], *market_frames[41:60], market_frames[0], *market_frames[1:80]]
+    spoiled += [json.dumps(crossed).encode(), b'{"topic":"orderb', *market_frames[82:90]]
+    (path,) = record(tmp_path, spoiled[:150])
+    (report,) = verify(path)
+    updates = [json.loads(frame)["data"]["u"] for frame in market_frames]
+    assert report.faults == ()
+    assert report.breaks == (
+        f"gap at frame 41: update {updates[41]} after {updates[39]}",
+        f"crossed at frame 140: update {updates[80]} after {updates[79]}",
+        "not json at frame 141: unreadable",
+    )
+    assert report.is_whole(allow_gaps=True)
+    assert not report.is_whole(allow_gaps=False)
+
+
+def test_a_file_of_the_middle_that_is_missing(files: list[Path], tmp_path: Path) -> None:
+    files[2].unlink()
+    reports = verify(tmp_path)
+    assert reports[2].faults == ("it is part 3 of its recording and follows part 1: some are missing",)
+    assert [len(report.faults) for report in reports] == [0, 0, 1]
+
+
+def test_a_file_that_lost_its_end_before_the_next(files: list[Path], tmp_path: Path) -> None:
+    rewrite(files[1], lines_of(files[1])[:-3])
+    index_path(files[1]).unlink()
+    reports = verify(tmp_path)
+    checkpoint = read_index(files[2]).checkpoint_update_id
+    assert reports[2].faults == (
+        f"it continues update {checkpoint}, and the file before ends with update {checkpoint - 3}",
+    )
+
+
+def test_recordings_one_after_another_need_not_continue(tmp_path: Path, market_frames: list[bytes]) -> None:
+    record(tmp_path, market_frames[:100])
+    record(tmp_path, market_frames[:100])  # the same second: a number in the name
+    assert all(report.is_whole(allow_gaps=False) for report in verify(tmp_path))
+
+
+def test_a_part_is_a_fault_unless_a_recorder_is_at_it(tmp_path: Path, market_frames: list[bytes]) -> None:
+    record(tmp_path, market_frames[:100], close=False)
+    (report,) = verify(tmp_path)
+    assert "it was never closed: its recorder was killed" in report.faults[0]
+    with folder_lock(tmp_path):
+        assert verify(tmp_path) == []
+        assert len(verify(next(tmp_path.glob("*.part")))) == 1  # named itself, it is told about
+
+
+def test_the_command_names_the_faults_and_ends_with_1(files: list[Path], tmp_path: Path) -> None:
+    run = CliRunner().invoke
+    whole = run(main, ["record", "--verify", str(tmp_path)])
+    assert whole.exit_code == 0, whole.output
+    assert len(whole.stdout.splitlines()) == len(files)
+    assert f"{files[0]}: whole, " in whole.stdout
+    files[1].write_bytes(files[1].read_bytes()[:-30])
+    faulty = run(main, ["record", "--verify", str(tmp_path), "--json"])
+    assert faulty.exit_code == 1
+    assert [bool(json.loads(line)["faults"]) for line in faulty.stdout.splitlines()][1]
+    assert "captures not whole; what is wrong stands above" in faulty.stderr
+    missing = run(main, ["record", "--verify", str(tmp_path / "missing")])
+    assert missing.exit_code == 1
+    assert "no such file" in missing.stderr
+
+
+def test_the_command_closes_what_was_left_where_asked(tmp_path: Path, market_frames: list[bytes]) -> None:
+    record(tmp_path, market_frames[:100], close=False)
+    run = CliRunner().invoke
+    assert run(main, ["record", "--verify", str(tmp_path)]).exit_code == 1
+    closed = run(main, ["record", "--verify", "--salvage", str(tmp_path)])
+    assert closed.exit_code == 0, closed.output
+    assert "closed, as its recorder was killed" in closed.stderr
+    assert not list(tmp_path.glob("*.part"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--verify"], "--verify needs a CAPTURE"),
+        (["some.zst"], "go with --verify"),
+        (["--symbol", "BTCUSDT"], "one of --out FILE and --into DIR is needed"),
+        (["--symbol", "BTCUSDT", "--out", "a", "--into", "b"], "one of --out FILE and --into DIR is needed"),
+        (["--out", "a"], "--symbol is needed to record"),
+    ],
+)
+def test_arguments_that_do_not_fit(arguments: list[str], expected: str) -> None:
+    result = CliRunner().invoke(main, ["record", *arguments])
+    assert result.exit_code == 2
+    assert expected in result.stderr
+
+
+def test_a_folder_that_is_held_is_not_held_twice(tmp_path: Path) -> None:
+    with (
+        folder_lock(tmp_path),
+        pytest.raises(Exception, match="another process like this one is at work there"),
+        folder_lock(tmp_path),
+    ):
+        pass
+    with folder_lock(tmp_path), folder_lock(tmp_path, ".another"):
+        pass
+
+
+def test_captures_of_others_are_verified_without_an_index(data_dir: Path) -> None:
+    (zipped,) = verify(data_dir / "bybit/linear_xrpusdt_ob500_nautilus/xrpusdt-ob500.data.zip")
+    assert (zipped.faults, zipped.breaks) == ((), ())
+    assert zipped.notes == ("it has no index to hold its bytes against",)
+    assert zipped.index.snapshots == 1
+    with pytest.raises(CaptureError, match="no such file"):
+        verify(data_dir / "none")
