@@ -35,6 +35,7 @@ class FusedInJit:
         self._arguments = (loaded.params, loaded.new_state(), loaded.new_scratch(), new_stamp())
         self._rows = rows
         self._next = 0
+        self._timed(rows[0], *self._arguments)  # which compiles it
 
     def measure(self, durations_ns: Samples) -> None:
         """Time as many steps as `durations_ns` (N,) has room for, a new row each."""

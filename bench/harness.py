@@ -150,13 +150,16 @@ def run_interleaved(
 def fitting_block(subject: Subject, plan: Plan, turn_ns: int) -> int:
     """How many calls of `subject` fit into a turn of `turn_ns`: at least 1, at most `plan.block`.
 
-    Told from three calls now, so the subject must be warm enough for these to be typical.
+    Told from the shortest of three calls made now, after one that warms.
     """
-    durations_ns = np.zeros(3, dtype=np.int64)
-    start = perf_counter_ns()
-    subject.measure(durations_ns)
-    each_ns = max((perf_counter_ns() - start) // 3, 1)
-    return min(max(turn_ns // each_ns, 1), plan.block)
+    duration_ns = np.zeros(1, dtype=np.int64)
+    subject.measure(duration_ns)
+    each_ns = []
+    for _ in range(3):
+        start = perf_counter_ns()
+        subject.measure(duration_ns)
+        each_ns.append(perf_counter_ns() - start)
+    return min(max(turn_ns // max(min(each_ns), 1), 1), plan.block)
 
 
 def _spans(count: int, block: int) -> Iterator[slice]:

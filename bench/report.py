@@ -30,6 +30,13 @@ class MachineReport(Machine, frozen=True, kw_only=True, omit_defaults=True):
     """How often the system took the core away while the run lasted; calls it hit stand in the tail."""
     checks: tuple[str, ...] = ()
     """What was held to be true of the subjects before their figures were given out."""
+    models: tuple[str, ...] = ()
+    """What is to be known of the models that were timed."""
+    runs: int = 1
+    """How often all was measured; with more than one, percentiles are the median of the runs'."""
+    core: int | None = None
+    """The core that the process was kept on, where it was told one."""
+    load_average_after: tuple[float, float, float] | None = None
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,30 +73,53 @@ def make_report(
     checks: Sequence[str] = (),
     peers: Sequence[str] = (),
 ) -> Report:
-    """The report of a run on `machine`, as it was when the run began, fed with `frames`.
+    """The report of one run on `machine`, as it was when the run began, fed with `frames`.
 
     `clocks` are what the readings of the run's clocks alone took; they are no results. `checks`: what was
     found to hold of the subjects after the run. `peers`: the packages measured beside ours.
     """
+    conditions = machine_report(machine, clocks, frames=frames, preemptions=preemptions, checks=checks)
+    return report_of([_result(one) for one in measured], conditions, peers=peers)
+
+
+def report_of(results: Sequence[Result], machine: MachineReport, *, peers: Sequence[str] = ()) -> Report:
+    """A report of figures that were made under the conditions `machine`."""
     return Report(
-        machine=MachineReport(
-            **msgspec.structs.asdict(machine),
-            clocks=[
-                Clock(
-                    name=one.subject.name,
-                    overhead_p50_ns=percentile_ns(one.durations_ns, 0.5),
-                    overhead_p99_ns=percentile_ns(one.durations_ns, 0.99),
-                )
-                for one in clocks
-            ],
-            garbage_collector="off while timing",
-            frames=frames,
-            preemptions=preemptions,
-            checks=tuple(checks),
-        ),
-        versions=library_versions(peers),
-        commit=source_commit(),
-        results=[_result(one) for one in measured],
+        machine=machine, versions=library_versions(peers), commit=source_commit(), results=list(results)
+    )
+
+
+def machine_report(
+    machine: Machine,
+    clocks: Sequence[Measured],
+    *,
+    frames: str,
+    preemptions: int | None,
+    checks: Sequence[str] = (),
+    models: Sequence[str] = (),
+    runs: int = 1,
+    core: int | None = None,
+    load_average_after: tuple[float, float, float] | None = None,
+) -> MachineReport:
+    """The machine and the conditions of the run, as `make_report`."""
+    return MachineReport(
+        **msgspec.structs.asdict(machine),
+        clocks=[
+            Clock(
+                name=one.subject.name,
+                overhead_p50_ns=percentile_ns(one.durations_ns, 0.5),
+                overhead_p99_ns=percentile_ns(one.durations_ns, 0.99),
+            )
+            for one in clocks
+        ],
+        garbage_collector="off while timing",
+        frames=frames,
+        preemptions=preemptions,
+        checks=tuple(checks),
+        models=tuple(models),
+        runs=runs,
+        core=core,
+        load_average_after=load_average_after,
     )
 
 
@@ -120,7 +150,7 @@ def print_report(
         table.add_column(column, justify="right", no_wrap=True)
     for result in report.results:
         figures = (result.p50, result.p90, result.p99, result.p999, result.max)
-        table.add_row(result.subject, result.model, f"{result.count:,}", *map(_figure, figures))
+        table.add_row(result.subject, result.model, f"{result.count:,}", *map(figure_text, figures))
     console.print(table)
     for line in (
         *_ratios([result for result in report.results if result.subject in compared]),
@@ -129,13 +159,13 @@ def print_report(
             f"{result.subject}: {method}{'' if result.precision == 'none' else f', {result.precision}'}"
             for result, method in zip(report.results, methods, strict=True)
         ),
-        *_conditions(report),
+        *condition_lines(report),
     ):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-def _figure(microseconds: float) -> str:
-    """Three digits or more; a nanosecond's figure below 10 us."""
+def figure_text(microseconds: float) -> str:
+    """A figure as tables print it. Three digits or more; a nanosecond's figure below 10 us."""
     decimals = 3 if microseconds < 10 else 2 if microseconds < 100 else 1 if microseconds < 1000 else 0
     return f"{microseconds:,.{decimals}f}"
 
@@ -152,7 +182,8 @@ def _ratios(results: Sequence[Result]) -> list[str]:
     ]
 
 
-def _conditions(report: Report) -> list[str]:
+def condition_lines(report: Report) -> list[str]:
+    """How the figures were made, on what and with what, a line each."""
     machine = report.machine
     known = [machine.processor, machine.architecture]
     if machine.cores is not None:
@@ -168,17 +199,23 @@ def _conditions(report: Report) -> list[str]:
     if machine.memory_gib is not None:
         known.append(f"{machine.memory_gib} GiB")
     known.append(machine.system)
+    if machine.core is not None:
+        known.append(f"kept on core {machine.core}")
     if machine.load_average is not None:
         known.append("load average " + " ".join(f"{load:.2f}" for load in machine.load_average))
+    if machine.load_average_after is not None:
+        known.append("afterwards " + " ".join(f"{load:.2f}" for load in machine.load_average_after))
     versions = ", ".join(f"{name} {number}" for name, number in report.versions.items())
     return [
         f"frames: {machine.frames}",
         *(f"checked: {check}" for check in machine.checks),
+        *(f"model: {model}" for model in machine.models),
         *(
             f"clock: {clock.name}, reading it twice takes {clock.overhead_p50_ns} ns p50, "
             f"{clock.overhead_p99_ns} ns p99, not subtracted"
             for clock in machine.clocks
         ),
+        *([f"runs: {machine.runs}, percentiles are medians of theirs"] if machine.runs > 1 else []),
         f"garbage collector: {machine.garbage_collector}",
         f"preemptions: {'unknown' if machine.preemptions is None else machine.preemptions} while it ran",
         f"machine: {', '.join(known)}",

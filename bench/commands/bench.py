@@ -1,19 +1,14 @@
 """`mambalob bench`: what each part of the system takes, with the machine it was measured on."""
 
-import os
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from bench.book_comparison import book_ratios, compare_books
 from bench.books import CHANGES_A_SIDE, make_book_subjects
+from bench.commands.engines import command as engines_command
 from bench.compiled_clock import CompiledClockReading
 from bench.frame_source import capture_source, seeded_source
 from bench.harness import ClockReading, Measured, Plan, Subject, run_interleaved
@@ -22,16 +17,17 @@ from bench.peers.book_peer import DISTRIBUTIONS, installed_peers
 from bench.plot import plot_percentiles, require_plotting
 from bench.report import encode_report, make_report, print_report
 from bench.stages import available_engines, make_stages
+from bench.terminal import table_console, timing_progress
 from bench.weights import Block, Size, weights_to_time
 from lob.errors import InputError
-
-UNTOLD_WIDTH: Final = 110
-"""Columns of a table that goes to a file or a pipe."""
 
 
 @click.group("bench")
 def command() -> None:
     """Measure latency; ratios within one run compare, microseconds of two machines do not."""
+
+
+command.add_command(engines_command)
 
 
 @command.command("stages")
@@ -97,7 +93,7 @@ def stages(
     print_report(
         report,
         [stage.method for stage in timed],
-        _console(),
+        table_console(),
         compared=available_engines(weights.artifact),
     )
 
@@ -163,7 +159,9 @@ def book(
     if as_json:
         click.echo(encode_report(report))
         return
-    print_report(report, [stage.method for stage in timed], _console(), ratios=book_ratios(report.results))
+    print_report(
+        report, [stage.method for stage in timed], table_console(), ratios=book_ratios(report.results)
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,7 +176,7 @@ class _Run:
 def _measure(timed: Sequence[Subject], clocks: Sequence[Subject], plan: Plan) -> _Run:
     """Time the subjects and the clocks in turns."""
     before = preemptions_so_far()
-    with _progress() as on_progress:
+    with timing_progress() as on_progress:
         measured = run_interleaved([*timed, *clocks], plan, on_progress)
     after = preemptions_so_far()
     return _Run(
@@ -186,26 +184,3 @@ def _measure(timed: Sequence[Subject], clocks: Sequence[Subject], plan: Plan) ->
         clocks=measured[len(timed) :],
         preemptions=None if before is None or after is None else after - before,
     )
-
-
-def _console() -> Console:
-    """Standard output, as wide as the tables need where nothing says how wide it is."""
-    told = sys.stdout.isatty() or "COLUMNS" in os.environ
-    return Console(width=None if told else UNTOLD_WIDTH)
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[int, int], None] | None]:
-    """A bar on standard error, where that is a terminal; else nothing."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    columns = (TextColumn("timing"), BarColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True, auto_refresh=False) as progress:
-        task = progress.add_task("timing")
-
-        def on_progress(done: int, total: int) -> None:
-            progress.update(task, completed=done, total=total)
-            progress.refresh()
-
-        yield on_progress

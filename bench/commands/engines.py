@@ -1,0 +1,212 @@
+"""`mambalob bench engines`: every engine, size, block and number format, and peers, in the same runs."""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final, get_args
+
+import click
+
+from bench.compiled_clock import CompiledClockReading
+from bench.engine_ratios import EngineRatios
+from bench.engine_report import make_engine_report, print_engine_report
+from bench.engine_subjects import PRECISIONS
+from bench.harness import ClockReading, Plan, Subject
+from bench.html_report import require_directory, write_html
+from bench.machine import describe_machine, preemptions_so_far
+from bench.pinning import pinned_to
+from bench.plot import require_plotting
+from bench.range_chart import draw_ranges
+from bench.repeated_runs import RepeatedRuns, run_repeatedly
+from bench.report import encode_report, machine_report, report_of
+from bench.row_subject import IdleSubject
+from bench.row_tape import Rows, seeded_rows
+from bench.terminal import table_console, timing_progress
+from bench.weights import Block, Size
+from lob.errors import InputError
+
+ROWS: Final = 4096
+"""Rows that are read again and again."""
+BLOCK: Final = 32
+"""Timed calls of a turn: fewer than a tick's stages have, since there are many subjects."""
+NEEDED: Final = ("torch", "onnx", "onnxscript", "matplotlib")
+TABLE_WIDTH: Final = 160
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Made:
+    """The subjects of a run and what is to be said of them."""
+
+    subjects: list[Subject]
+    notes: list[str]
+
+
+@click.command("engines")
+@click.option(
+    "--size",
+    "sizes",
+    type=click.Choice(get_args(Size)),
+    multiple=True,
+    default=get_args(Size),
+    show_default=True,
+    help="May be given again.",
+)
+@click.option(
+    "--block",
+    "blocks",
+    type=click.Choice(get_args(Block)),
+    multiple=True,
+    default=get_args(Block),
+    show_default=True,
+    help="May be given again.",
+)
+@click.option(
+    "--precision",
+    "precisions",
+    type=click.Choice(PRECISIONS),
+    multiple=True,
+    default=PRECISIONS,
+    show_default=True,
+    help="Of the weights; may be given again.",
+)
+@click.option("--peers/--no-peers", default=True, show_default=True, help="Other people's models beside.")
+@click.option("--count", default=5_000, show_default=True, help="Timed calls of each subject in a run.")
+@click.option("--warmup", default=500, show_default=True, help="Untimed calls of each subject before a run.")
+@click.option("--runs", default=5, show_default=True, help="Runs; percentiles are medians of theirs.")
+@click.option("--idle-ms", type=float, help="Also time each subject after so many milliseconds asleep.")
+@click.option("--cpu", type=click.IntRange(min=0), metavar="N", help="Keep the process on core N.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of rows and weights.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+@click.option("--png", type=click.Path(path_type=Path, dir_okay=False), help="Also draw the percentiles.")
+@click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Also write a report page.")
+def command(
+    sizes: tuple[Size, ...],
+    blocks: tuple[Block, ...],
+    precisions: tuple[str, ...],
+    peers: bool,
+    count: int,
+    warmup: int,
+    runs: int,
+    idle_ms: float | None,
+    cpu: int | None,
+    seed: int,
+    as_json: bool,
+    png: Path | None,
+    html: Path | None,
+) -> None:
+    """Time the engines and other people's models on the same rows, interleaved, in several runs.
+
+    Engines: `fused` in every --precision, `ort-step`, `ort-window`, each on every --size and --block with
+    random weights, since a call's cost depends on sizes alone. Peers: `reference-export` (the reference
+    architecture exported and called as its authors do), `torch-eager` (the same in PyTorch), LSTM_A of
+    STAC-ML as window and step, DeepLOB, BiN-C(TABL), in onnxruntime. Beside the peers stands `fused` at
+    LSTM_A's size.
+
+    A sample is one call between two readings of a clock; the row is already in memory. All samples are kept
+    and percentiles are samples, no buckets. Subjects take turns in blocks of 32 calls, slow ones with fewer,
+    so that a turn is at most some 20 ms; they have fewer samples, which `count` tells. A figure is the median
+    of the runs' (the largest: of all). Ratios are taken within each run. The garbage collector is off while
+    timing. One thread. Needs the training extra; the reference's graph is written and loaded anew each time,
+    which takes half a minute.
+    """
+    plan = Plan(count=count, warmup=warmup, block=BLOCK)
+    _require(sizes, blocks, png, html)
+    rows = seeded_rows(seed, ROWS)
+    with pinned_to(cpu), TemporaryDirectory(prefix="mambalob-bench-") as folder, _one_thread():
+        machine = describe_machine()
+        made = _make(sizes, blocks, precisions, rows, Path(folder), peers=peers, seed=seed)
+        subjects = list(made.subjects)
+        if idle_ms is not None:
+            subjects += [IdleSubject(subject, idle_ms) for subject in made.subjects]
+        clocks: list[Subject] = [ClockReading(), CompiledClockReading()]
+        before = preemptions_so_far()
+        with timing_progress() as on_progress:
+            measured = run_repeatedly([*subjects, *clocks], plan, runs, on_progress)
+        after = preemptions_so_far()
+    found = RepeatedRuns(runs=[run[: len(subjects)] for run in measured.runs])
+    ratios = EngineRatios(found)
+    report = report_of(
+        ratios.results,
+        machine_report(
+            machine,
+            measured.runs[-1][len(subjects) :],
+            frames=f"{ROWS:,} rows of seeded Bybit deltas, seed {seed}, in memory, again and again",
+            preemptions=None if before is None or after is None else after - before,
+            models=made.notes,
+            runs=runs,
+            core=cpu,
+            load_average_after=os.getloadavg() if hasattr(os, "getloadavg") else None,
+        ),
+        peers=["torch", "onnx"],
+    )
+    full = make_engine_report(report, ratios, subjects)
+    caption = f"{machine.processor}, {runs} runs\n{report.commit}"
+    if png is not None:
+        _write(png, draw_ranges(report.results, caption, "png"))
+    if html is not None:
+        write_html(full, draw_ranges(report.results, caption, "svg"), html, "mambalob bench engines")
+    if as_json:
+        click.echo(encode_report(report))
+        return
+    print_engine_report(full, table_console(TABLE_WIDTH))
+
+
+def _require(sizes: Sequence[str], blocks: Sequence[str], png: Path | None, html: Path | None) -> None:
+    """Raise InputError, before any work, for what could not be done at its end."""
+    absent = [name for name in NEEDED if find_spec(name) is None]
+    if absent:
+        raise InputError(
+            f"bench engines needs {', '.join(absent)}, which the serving install leaves out; "
+            "install the training extra: pip install 'mambalob[train]'"
+        )
+    for name, given in (("--size", sizes), ("--block", blocks)):
+        if len(set(given)) != len(given):
+            raise InputError(f"{name}: {', '.join(given)} came; each is allowed once")
+    if png is not None:
+        require_plotting(png)
+    if html is not None:
+        require_directory(html)
+
+
+def _make(
+    sizes: Sequence[Size],
+    blocks: Sequence[Block],
+    precisions: Sequence[str],
+    rows: Rows,
+    folder: Path,
+    *,
+    peers: bool,
+    seed: int,
+) -> _Made:
+    from bench.engine_models import make_model_subjects
+
+    subjects, notes = make_model_subjects(
+        sizes, blocks, precisions, rows, folder, seed=seed, like_lstm_a=peers
+    )
+    if peers:
+        from bench.peers.model_peer import make_peers
+
+        made = make_peers(rows, folder, seed=seed)
+        subjects += [peer.subject for peer in made]
+        notes += [peer.note for peer in made]
+    return _Made(subjects=subjects, notes=notes)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """PyTorch, where it is loaded for a peer or an export, on one thread."""
+    from bench.peers.model_peer import one_torch_thread
+
+    with one_torch_thread():
+        yield
+
+
+def _write(path: Path, written: bytes) -> None:
+    try:
+        path.write_bytes(written)
+    except OSError as error:
+        raise InputError(f"cannot write the plot to {path}: {error.strerror}") from error

@@ -1,0 +1,90 @@
+"""The same subjects timed in several runs, and figures that are medians of the runs.
+
+One run interleaves its subjects, so a noisy spell of some milliseconds falls on all of them. A spell of
+seconds spoils a run; the median of several is what is left of that. A ratio is taken within each run first.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Final
+
+from bench.harness import Measured, Plan, Subject, fitting_block, run_interleaved
+from bench.report import Result
+from bench.samples import percentile_ns, summarize
+from lob.errors import InputError
+
+TURN_NS: Final = 20_000_000
+"""A turn's length for subjects so slow that a whole block of their calls would take longer."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RepeatedRuns:
+    """What was measured: for every run the subjects in the same order."""
+
+    runs: list[list[Measured]]
+
+    def __post_init__(self) -> None:
+        assert self.runs, "at least one run"
+
+    @property
+    def subjects(self) -> list[Subject]:
+        """In the order they were given."""
+        return [one.subject for one in self.runs[0]]
+
+    def results(self) -> list[Result]:
+        """One result a subject: counts summed, percentiles medians of the runs', the largest of all."""
+        return [_result([run[place] for run in self.runs]) for place in range(len(self.runs[0]))]
+
+    def medians_us(self, place: int) -> list[float]:
+        """The p50 of the subject at `place` in each run."""
+        return [percentile_ns(run[place].durations_ns, 0.5) / 1000 for run in self.runs]
+
+    def speedup(self, place: int, other: int) -> float:
+        """How many times faster at p50 the subject at `place` is than the one at `other`.
+
+        The median over the runs of the ratio in each.
+        """
+        pairs = zip(self.medians_us(other), self.medians_us(place), strict=True)
+        return median(slow / max(fast, 1e-3) for slow, fast in pairs)
+
+
+def run_repeatedly(
+    subjects: Sequence[Subject],
+    plan: Plan,
+    runs: int,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> RepeatedRuns:
+    """Time `subjects` in `runs` interleaved runs, slow ones with shorter turns.
+
+    Raises InputError where `runs` is below 1.
+    """
+    if runs < 1:
+        raise InputError(f"runs is {runs}; at least 1 is needed")
+    blocks = [fitting_block(subject, plan, TURN_NS) for subject in subjects]
+    found = []
+    for done_runs in range(runs):
+
+        def in_all(done: int, total: int, before: int = done_runs) -> None:
+            if on_progress is not None:
+                on_progress(before * total + done, runs * total)
+
+        found.append(run_interleaved(subjects, plan, in_all, blocks=blocks))
+    return RepeatedRuns(runs=found)
+
+
+def _result(runs: Sequence[Measured]) -> Result:
+    subject = runs[0].subject
+    found = [summarize(run.durations_ns) for run in runs]
+    return Result(
+        subject=subject.name,
+        model=subject.model,
+        precision=subject.precision,
+        unit="us",
+        count=sum(one.count for one in found),
+        p50=median(one.p50_ns for one in found) / 1000,
+        p90=median(one.p90_ns for one in found) / 1000,
+        p99=median(one.p99_ns for one in found) / 1000,
+        p999=median(one.p999_ns for one in found) / 1000,
+        max=max(one.max_ns for one in found) / 1000,
+    )
