@@ -141,7 +141,7 @@ class BybitStream:
         """The address as it is."""
         return url
 
-    def request(self, operation: Operation, topic: Topic, request_id: str) -> str:
+    def request(self, operation: Operation, topic: Topic, request_id: str) -> str | None:
         """The text frame that subscribes to `topic` or leaves it."""
         request = {"op": operation, "req_id": request_id, "args": [topic.name]}
         return msgspec.json.encode(request).decode()
@@ -162,7 +162,7 @@ class BybitStream:
             return None
         return Reply(request_id=message.request_id, success=message.success, message=message.message)
 
-    async def fetch_snapshot(self, topic: Topic) -> bytes | None:
+    async def fetch_snapshot(self, topic: Topic) -> bytes | Reply | None:
         """None: a new subscription brings it."""
         return None
 

@@ -125,6 +125,8 @@ class Feed:
         self._requests = 0
         self._heard_s = 0.0  # when a frame was last handled
         self._connection: StampedConnection | None = None
+        self._fetches: set[asyncio.Task[None]] = set()
+        self._fetch_failure: Exception | None = None
 
     @property
     def waiting_frames(self) -> int:
@@ -194,6 +196,7 @@ class Feed:
     async def _serve_connection(self, connection: StampedConnection) -> None:
         """Read and keep the connection at once; raises what ends either."""
         self._connection = connection
+        self._fetch_failure = None
         self._heard_s = asyncio.get_running_loop().time()
         tasks = [
             asyncio.create_task(self._read(connection), name="feed-read"),
@@ -205,9 +208,10 @@ class Feed:
                 if task.done():
                     task.result()
         finally:
-            for task in tasks:
+            ended = [*tasks, *self._fetches]
+            for task in ended:
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.gather(*ended, return_exceptions=True)
 
     async def _read(self, connection: StampedConnection) -> None:
         """Hand every message over as it comes; never ends but by an exception."""
@@ -268,6 +272,8 @@ class Feed:
                 now_ns = self._clock.now_ns()
                 for one in self._all:
                     one.consumer.check_freshness(now_ns)
+            if self._fetch_failure is not None:
+                raise self._fetch_failure
             pinged_s = await self._ping(connection, now_s, pinged_s)
             obstacles = [one.obstacle(now_s) for one in self._all]
             if all(obstacles):
@@ -329,11 +335,41 @@ class Feed:
         if again:
             self.counters.resyncs += 1
             logger.warning("%s: the book is lost; asking for a new snapshot", one.topic.name)
-        one.on_asked(f"s{self._requests}", now_s, again=again)
+        request = self._venue.request("subscribe", one.topic, f"s{self._requests}")
+        one.on_asked("" if request is None else f"s{self._requests}", now_s, again=again)
+        if request is None:
+            self._fetch(one)
+            return
         if again:
             leave = self._venue.request("unsubscribe", one.topic, f"u{self._requests}")
+            assert leave is not None, "a venue that is asked to subscribe is asked to unsubscribe"
             await self._send(connection, leave)
-        await self._send(connection, self._venue.request("subscribe", one.topic, one.pending_id))
+        await self._send(connection, request)
+
+    def _fetch(self, one: Subscription) -> None:
+        """Fetch a snapshot beside the stream, which goes on."""
+        task = asyncio.create_task(self._fetch_snapshot(one), name=f"feed-snapshot {one.topic.name}")
+        self._fetches.add(task)
+        task.add_done_callback(self._fetches.discard)
+
+    async def _fetch_snapshot(self, one: Subscription) -> None:
+        try:
+            answer = await self._venue.fetch_snapshot(one.topic)
+            if answer is None:
+                return
+            if isinstance(answer, bytes):
+                self.counters.frames += 1
+                self.counters.bytes += len(answer)
+                self._deliver(one, answer, self._clock.now_ns())
+                reply = Reply(request_id="", success=True)
+            else:
+                self.counters.refusals += 1
+                logger.warning("no snapshot of %s: %s", one.topic.name, answer.message)
+                reply = answer
+            one.on_reply(reply, asyncio.get_running_loop().time())
+        except Exception as error:  # whatever a consumer raises, and what ends the connection
+            self._fetch_failure = error
+        self._attention.set()
 
     async def _send(self, connection: StampedConnection, frame: str) -> None:
         try:

@@ -4,25 +4,23 @@ Source: Bybit API documentation v5, "Get Instruments Info": `GET /v5/market/inst
 exchange answers the same request on its own port.
 """
 
-import http.client
 import logging
 import time
-import urllib.error
-import urllib.request
 from urllib.parse import urlencode, urlsplit
 
 import msgspec
 
 from lob.errors import InputError
 from lob.instrument import Instrument
+from lob.venues import Venue
+from serve.binance_stream import fetch_binance_info, rest_url
 from serve.bybit_stream import CATEGORIES, rest_base_url
+from serve.http_get import HttpError, http_get
 from serve.instrument_cache import InstrumentCache, InstrumentInfo
-from serve.venue_connection import is_this_machine
 
 logger = logging.getLogger(__name__)
 
 TIMEOUT_S = 10.0
-MAXIMUM_ANSWER_BYTES = 1024 * 1024
 
 
 class NoAnswerError(InputError):
@@ -59,6 +57,7 @@ def find_instrument(
     category: str,
     symbol: str,
     *,
+    venue: Venue = "bybit",
     cache: InstrumentCache | None = None,
     timeout_s: float = TIMEOUT_S,
 ) -> InstrumentInfo:
@@ -68,9 +67,13 @@ def find_instrument(
     exchange gives no usable answer; that it does not list the symbol is an answer. Raises InputError as
     `fetch_instrument` does.
     """
-    source = urlsplit(rest_base_url(stream_url)).netloc
+    base_url = rest_base_url(stream_url) if venue == "bybit" else rest_url(stream_url, category)
+    source = urlsplit(base_url).netloc
     try:
-        info = fetch_info(stream_url, category, symbol, timeout_s=timeout_s)
+        if venue == "bybit":
+            info = fetch_info(stream_url, category, symbol, timeout_s=timeout_s)
+        else:
+            info = _fetch_elsewhere(stream_url, category, symbol)
     except NoAnswerError as error:
         kept = None if cache is None else cache.read(source, category, symbol)
         if kept is None:
@@ -107,7 +110,7 @@ def fetch_info(
     query = urlencode({"category": category, "symbol": symbol})
     url = f"{rest_base_url(stream_url)}/v5/market/instruments-info?{query}"
     try:
-        answer = msgspec.json.decode(get(url, timeout_s=timeout_s), type=_Answer)
+        answer = msgspec.json.decode(http_get(url, timeout_s=timeout_s), type=_Answer)
     except HttpError as error:
         raise NoAnswerError(_unknown(url, symbol, str(error))) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -132,28 +135,11 @@ def fetch_info(
     raise InputError(_unknown(url, symbol, f"it does not list {symbol} among its {category} instruments"))
 
 
-class HttpError(Exception):
-    """A request got no usable answer; the text says why, with the server as "it"."""
-
-
-def get(url: str, *, timeout_s: float, maximum_bytes: int = MAXIMUM_ANSWER_BYTES) -> bytes:
-    """The body of a GET request's answer; blocks. Raises HttpError."""
-    # The proxy of the environment, except for an address of this machine.
-    proxies = urllib.request.ProxyHandler({} if is_this_machine(url) else None)
-    opener = urllib.request.build_opener(proxies)
+def _fetch_elsewhere(stream_url: str, category: str, symbol: str) -> InstrumentInfo:
     try:
-        with opener.open(url, timeout=timeout_s) as response:
-            body: bytes = response.read(maximum_bytes + 1)
-    except urllib.error.HTTPError as error:
-        error.close()
-        raise HttpError(f"it answers HTTP {error.code}") from error
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        cause = getattr(error, "reason", None) or error
-        reason = getattr(cause, "strerror", None) or cause
-        raise HttpError(f"it cannot be reached ({reason})") from error
-    if len(body) > maximum_bytes:
-        raise HttpError(f"its answer is above {maximum_bytes} bytes")
-    return body
+        return fetch_binance_info(stream_url, category, symbol)
+    except HttpError as error:
+        raise NoAnswerError(_unknown(rest_url(stream_url, category), symbol, str(error))) from error
 
 
 def age_text(seconds: float) -> str:

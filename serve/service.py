@@ -16,9 +16,11 @@ from inference.registry import known_models, load_model
 from lob.errors import ArtifactError, InputError
 from lob.instrument import Instrument
 from lob.trade_tape import TradeTape
-from lob.venues import make_decoder
+from lob.venues import Venue, make_decoder
+from serve import binance_stream
 from serve.app import create_app
-from serve.bybit_stream import BookTopic, TradeTopic, public_address
+from serve.binance_stream import BinanceStream, DepthTopic
+from serve.bybit_stream import BookTopic, BybitStream, TradeTopic, public_address
 from serve.clock import AnchoredClock
 from serve.feed import Feed, FeedConfig
 from serve.feed_policies import IdlePolicy, LagPolicy, ResyncPolicy, StallPolicy
@@ -35,7 +37,7 @@ from serve.stream import GOING_AWAY, StreamLimits, StreamServer
 from serve.subscription import FrameConsumer
 from serve.symbol_service import SymbolService
 from serve.trade_consumer import TradeConsumer
-from serve.venue_stream import Topic
+from serve.venue_stream import Topic, VenueStream
 from serve.warmup import warm_up
 
 logger = logging.getLogger(__name__)
@@ -49,13 +51,15 @@ class ServiceConfig:
 
     `tick_sizes` holds those of the symbols whose exchange need not be asked; `cache_dir` is where the
     answers of the exchange are kept for the time when it does not answer, None keeps none. `trades` takes the
-    public trades in as well. `port` 0 takes any free one.
+    public trades in as well. `depth` is that of Bybit's topic; Binance sends the
+    whole book. `port` 0 takes any free one.
     """
 
     symbols: tuple[str, ...]
     url: str
     category: str
     model: str
+    venue: Venue = "bybit"
     depth: int = 50
     trades: bool = False
     models_dir: Path | None = None
@@ -100,7 +104,7 @@ class Service:
             reconnect=config.reconnect,
             resync=config.resync,
         )
-        topics = [BookTopic(symbol=symbol, depth=config.depth) for symbol in config.symbols]
+        topics = [self._book_topic(symbol) for symbol in config.symbols]
         self.hub = Hub(list(config.symbols), self.clock)
         self._listener = listen(config.host, config.port)
         try:
@@ -111,7 +115,7 @@ class Service:
             raise
         self.engine_name = next(iter(self.symbols.values())).pipeline.engine.name
         self.streams = StreamServer(self.hub, config.limits)
-        self.feed = Feed(feed_config, self._consumers(), self.clock)
+        self.feed = Feed(feed_config, self._consumers(), self.clock, venue=self._venue_stream())
         self._failure: BaseException | None = None
         collector = ServiceCollector(
             symbols=self.symbols,
@@ -172,21 +176,42 @@ class Service:
         """Give the port back; for a service that is not run."""
         self._listener.close()
 
-    def _make_symbol(self, topic: BookTopic) -> SymbolService:
+    def _book_topic(self, symbol: str) -> Topic:
+        if self.config.venue == "bybit":
+            return BookTopic(symbol=symbol, depth=self.config.depth)
+        return DepthTopic(symbol=symbol)
+
+    def _trade_topic(self, symbol: str) -> Topic:
+        if self.config.venue == "bybit":
+            return TradeTopic(symbol=symbol)
+        return binance_stream.TradeTopic(symbol=symbol, category=self.config.category)
+
+    def _venue_stream(self) -> VenueStream:
+        config = self.config
+        return BybitStream() if config.venue == "bybit" else BinanceStream(config.url, config.category)
+
+    def _make_symbol(self, topic: Topic) -> SymbolService:
         config = self.config
         instrument = self._find_instrument(topic.symbol)
         pipeline = Pipeline.create(
             self.artifact,
             instrument,
             engine=config.engine,
-            depth=topic.depth,
+            venue=config.venue,
+            depth=config.depth if config.venue == "bybit" else None,
             stall_ms=config.stall.of(topic.symbol),
         )
         warm_up(pipeline, self.artifact)
         tape = TradeTape(instrument) if config.trades else None
         publisher = PredictionPublisher(pipeline, self.hub, lag=config.lag, tape=tape)
-        trades = None if tape is None else TradeConsumer(make_decoder("bybit"), tape)
-        return SymbolService(topic=topic, pipeline=pipeline, publisher=publisher, trades=trades)
+        trades = None if tape is None else TradeConsumer(make_decoder(config.venue), tape)
+        return SymbolService(
+            topic=topic,
+            pipeline=pipeline,
+            publisher=publisher,
+            trades=trades,
+            trade_topic=self._trade_topic(topic.symbol) if config.trades else None,
+        )
 
     def _find_instrument(self, symbol: str) -> Instrument:
         config = self.config
@@ -194,14 +219,16 @@ class Service:
         if tick_size is not None:
             return Instrument(symbol=symbol, tick_size=tick_size)
         cache = None if config.cache_dir is None else InstrumentCache(config.cache_dir)
-        return find_instrument(config.url, config.category, symbol, cache=cache).instrument
+        return find_instrument(
+            config.url, config.category, symbol, venue=config.venue, cache=cache
+        ).instrument
 
     def _consumers(self) -> dict[Topic, FrameConsumer]:
         consumers: dict[Topic, FrameConsumer] = {}
-        for symbol, one in self.symbols.items():
+        for one in self.symbols.values():
             consumers[one.topic] = one.publisher
-            if one.trades is not None:
-                consumers[TradeTopic(symbol=symbol)] = one.trades
+            if one.trades is not None and one.trade_topic is not None:
+                consumers[one.trade_topic] = one.trades
         return consumers
 
     @asynccontextmanager

@@ -4,22 +4,23 @@ from dataclasses import dataclass
 
 from inference.pipeline import Pipeline
 from lob.sync import SymbolState
-from serve.bybit_stream import BookTopic
 from serve.feed import Feed
 from serve.hub import Hub
 from serve.publisher import PredictionPublisher
 from serve.responses import BookView, Level, SymbolView, TradeCounts
 from serve.trade_consumer import TradeConsumer
+from serve.venue_stream import Topic
 
 
 @dataclass(frozen=True, kw_only=True)
 class SymbolService:
     """One symbol of a service."""
 
-    topic: BookTopic
+    topic: Topic
     pipeline: Pipeline
     publisher: PredictionPublisher
     trades: TradeConsumer | None
+    trade_topic: Topic | None
 
     def book(self, levels: int) -> BookView:
         """The first levels of the book."""

@@ -42,8 +42,8 @@ class VenueStream(Protocol):
     def address(self, url: str, topics: Sequence[Topic]) -> str:
         """The address to connect to for `topics`."""
 
-    def request(self, operation: Operation, topic: Topic, request_id: str) -> str:
-        """The text frame that subscribes to `topic` or leaves it."""
+    def request(self, operation: Operation, topic: Topic, request_id: str) -> str | None:
+        """The text frame that subscribes to `topic` or leaves it; None where the address does."""
 
     def topic_of(self, frame: bytes) -> str:
         """The topic in a pushed frame, read as JSON; empty where it has none. Never raises."""
@@ -51,8 +51,8 @@ class VenueStream(Protocol):
     def reply_in(self, frame: bytes) -> Reply | None:
         """The answer to a subscription in `frame`; None for any other frame. Never raises."""
 
-    async def fetch_snapshot(self, topic: Topic) -> bytes | None:
-        """A snapshot as a frame, where the venue gives it apart from the stream.
+    async def fetch_snapshot(self, topic: Topic) -> bytes | Reply | None:
+        """A snapshot as a frame, where the venue gives it apart from the stream; a refusal for none.
 
-        None where a new subscription brings it. Raises OSError or TimeoutError where it cannot be had.
+        None where a new subscription brings it, or the topic has none.
         """

@@ -1,12 +1,15 @@
 """`mambalob serve`: an exchange's order books in, calibrated predictions out on a websocket and over HTTP."""
 
 from pathlib import Path
+from typing import get_args
 
 import click
 import msgspec
 
 from inference.engines.selection import ENGINE_NAMES
 from inference.pipeline import DEFAULT_STALL_MS
+from lob.venues import Venue
+from serve.binance_stream import resolve_binance
 from serve.bybit_stream import CATEGORIES, DEPTHS, resolve_stream
 from serve.feed_policies import IdlePolicy, LagPolicy, StallPolicy
 from serve.instrument_cache import default_cache_dir
@@ -32,20 +35,23 @@ RECONNECT, IDLE, LAG = ReconnectPolicy(), IdlePolicy(), LagPolicy()
     help="An instrument, such as BTCUSDT; give it again for more, all on one connection.",
 )
 @click.option(
+    "--venue", type=click.Choice(get_args(Venue)), default="bybit", show_default=True, help="The exchange."
+)
+@click.option(
     "--depth",
     type=click.Choice([str(depth) for depth in DEPTHS]),
     default="50",
     show_default=True,
-    help="Levels a side of the order-book topics.",
+    help="Levels a side of Bybit's order-book topics; Binance sends the whole book.",
 )
 @click.option("--trades", is_flag=True, help="Take the public trades in as well (no model reads them yet).")
 @click.option("--model", default=DEFAULT_MODEL, show_default=True, help="A model's name or directory.")
 @click.option(
     "--category",
     type=click.Choice(CATEGORIES),
-    help="Bybit's kind of market; by default the one the address names, else linear.",
+    help="The kind of market; by default the one Bybit's address names, else linear.",
 )
-@click.option("--url", help="The exchange's stream; by default Bybit's public one of the category.")
+@click.option("--url", help="The exchange's stream; by default the venue's public one of the category.")
 @click.option(
     "--allow-plaintext",
     is_flag=True,
@@ -135,6 +141,7 @@ RECONNECT, IDLE, LAG = ReconnectPolicy(), IdlePolicy(), LagPolicy()
 @click.option("--json", "as_json", is_flag=True, help="Say where it listens as one JSON object.")
 def command(
     symbols: tuple[str, ...],
+    venue: Venue,
     depth: str,
     trades: bool,
     model: str,
@@ -163,7 +170,8 @@ def command(
     Connects to Bybit's public stream by default. Stops in good order on Ctrl-C and on SIGTERM.
     """
     configure_logging(log_level)
-    url, category = resolve_stream(url, category)
+    resolve = resolve_stream if venue == "bybit" else resolve_binance
+    url, category = resolve(url, category)
     tick_size, tick_by_symbol = per_symbol("tick-size", tick_sizes)
     if tick_size is not None:
         tick_by_symbol = dict.fromkeys(symbols, tick_size) | tick_by_symbol
@@ -173,6 +181,7 @@ def command(
     service = Service(
         ServiceConfig(
             symbols=symbols,
+            venue=venue,
             depth=int(depth),
             trades=trades,
             url=url,

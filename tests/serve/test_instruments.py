@@ -8,8 +8,9 @@ from threading import Thread
 import pytest
 
 from lob.errors import InputError
+from serve.http_get import MAXIMUM_ANSWER_BYTES
 from serve.instrument_cache import InstrumentCache
-from serve.instruments import MAXIMUM_ANSWER_BYTES, age_text, fetch_instrument, find_instrument
+from serve.instruments import age_text, fetch_instrument, find_instrument
 
 
 def listing(*symbols: tuple[str, str]) -> dict:

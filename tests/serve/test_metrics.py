@@ -35,7 +35,7 @@ async def test_every_count_is_the_one_its_part_keeps(models_dir, market_frames) 
     topic = BookTopic(symbol="BTCUSDT", depth=50)
     trades = TradeConsumer(make_decoder("bybit"), TradeTape(instrument))
     feed = Feed(FeedConfig(url="ws://127.0.0.1:1"), {topic: publisher}, clock)
-    one = SymbolService(topic=topic, pipeline=pipeline, publisher=publisher, trades=trades)
+    one = SymbolService(topic=topic, pipeline=pipeline, publisher=publisher, trades=trades, trade_topic=None)
     streams = StreamServer(hub, StreamLimits())
     render = make_renderer(
         ServiceCollector(
