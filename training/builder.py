@@ -15,6 +15,7 @@ import msgspec
 
 from inference.capture_instrument import capture_instrument
 from inference.directory_swap import put_directory
+from inference.manifest import TrainingFile
 from lob.captures import open_captures
 from lob.captures.layout import capture_files
 from lob.errors import CaptureError, InputError
@@ -28,7 +29,7 @@ from training.dataset import (
     read_dataset,
     schema_reference,
 )
-from training.dataset_assembly import files_of, frames_of, write_arrays
+from training.dataset_assembly import check_order, files_of, frames_of, write_arrays
 
 OnFile = Callable[[str, int], None]
 
@@ -90,13 +91,16 @@ def build_dataset_folder(
         spool = beside / "spool"
         spool.mkdir()
         done: list[UnitRows] = []
+        read: list[TrainingFile] = []
         for unit_rows in _spooled(units, settings, spool, workers):
+            mine = files_of(unit_rows, done[-1] if done else None)
             done.append(unit_rows)
-            for file in unit_rows.files:
+            read += mine
+            check_order(read)
+            for file in mine:
                 if on_file is not None:
                     on_file(file.name, file.rows)
         frames = frames_of(done)
-        training_files = files_of(done)
         checksums, rows, segments = write_arrays(done, spool, beside, config.schema.feature_count)
         if rows == 0:
             raise InputError(
@@ -113,7 +117,7 @@ def build_dataset_folder(
             sampling=check_sampling(config.sampling),
             rows=rows,
             segments=segments,
-            files=training_files,
+            files=tuple(read),
             frames=frames,
             arrays=checksums,
         )

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
 from inference.manifest import TrainingFile
@@ -59,7 +60,7 @@ def _places(units: Sequence[UnitRows]) -> tuple[list[int], list[int], int, int]:
     rows = segments = 0
     before: UnitRows | None = None
     for unit in units:
-        drops = before is not None and unit.follows(before) and _begins_with_checkpoint(unit)
+        drops = drops_first_row(unit, before)
         starts.append(int(drops))
         offsets.append(segments - int(drops))
         rows += unit.rows - int(drops)
@@ -68,35 +69,29 @@ def _places(units: Sequence[UnitRows]) -> tuple[list[int], list[int], int, int]:
     return starts, offsets, rows, segments
 
 
-def _begins_with_checkpoint(unit: UnitRows) -> bool:
-    """Whether the unit's first row is that of the book which its first file states."""
-    return unit.checkpoint_status is not None and unit.checkpoint_status.name in {"ROW", "SNAPSHOT"}
+def drops_first_row(unit: UnitRows, before: UnitRows | None) -> bool:
+    """Whether the unit's first row is the book that its first file states and `before` ends with."""
+    if before is None or not unit.follows(before) or unit.checkpoint_status is None:
+        return False
+    return unit.checkpoint_status.name in {"ROW", "SNAPSHOT"}
 
 
-def files_of(units: Sequence[UnitRows]) -> tuple[TrainingFile, ...]:
-    """The captures of all units and the rows of each in the data set; raises InputError out of order."""
-    files: list[TrainingFile] = []
-    before: UnitRows | None = None
-    for unit in units:
-        mine = list(unit.files)
-        if before is not None and unit.follows(before) and _begins_with_checkpoint(unit):
-            first = mine[0]
-            mine[0] = TrainingFile(
-                name=first.name,
-                sha256=first.sha256,
-                first_ns=first.first_ns,
-                last_ns=first.last_ns,
-                rows=first.rows - 1,
-            )
-        files += mine
-        before = unit
+def files_of(unit: UnitRows, before: UnitRows | None) -> tuple[TrainingFile, ...]:
+    """The captures of a unit, each with the rows that it gives the data set."""
+    if not drops_first_row(unit, before):
+        return unit.files
+    first, *others = unit.files
+    return (msgspec.structs.replace(first, rows=first.rows - 1), *others)
+
+
+def check_order(files: Sequence[TrainingFile]) -> None:
+    """Raise InputError where a capture begins before the one in front of it ends."""
     timed = [file for file in files if file.last_ns]
     for earlier, later in pairwise(timed):
         if later.first_ns < earlier.last_ns - CLOCK_TOLERANCE_NS:
             raise InputError(
                 f"{later.name} begins before {earlier.name} ends; captures are needed in the order of time"
             )
-    return tuple(files)
 
 
 def frames_of(units: Sequence[UnitRows]) -> dict[str, int]:

@@ -74,11 +74,14 @@ def rows_one_after_another(folder: Path, sampling: str) -> dict[str, np.ndarray]
 
 @pytest.mark.parametrize("sampling", ["top_changed", "every_message"])
 def test_files_read_apart_give_what_they_give_one_after_another(days: Path, sampling: str) -> None:
-    dataset = build_dataset([days], BuildConfig(name="days", sampling=sampling))
+    told: list[int] = []
+    config = BuildConfig(name="days", sampling=sampling)
+    dataset = build_dataset([days], config, on_file=lambda name, rows: told.append(rows))
     for name, expected in rows_one_after_another(days, sampling).items():
         np.testing.assert_array_equal(getattr(dataset, name), expected, err_msg=name)
     manifest = dataset.manifest
     assert manifest.segments == 3
+    assert told == [file.rows for file in manifest.files]
     assert len(manifest.files) == len(list(days.glob("*.zst"))) > 10
     assert sum(file.rows for file in manifest.files) == manifest.rows == len(dataset.rows)
     assert manifest.frames["gap"] == 1
