@@ -36,6 +36,7 @@ from inference.prediction import Prediction
 from lob.book_digest import book_digest
 from serve.client import StreamClient
 
+REPOSITORY = Path(__file__).resolve().parent.parent.parent
 SYMBOL = "BTCUSDT"
 REMEMBERED_UPDATES = 300_000
 OVERDUE_S = 15.0
@@ -205,7 +206,7 @@ class Child:
         """Start it and wait until it says where it listens."""
         with self.log.open("xb") as log:
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable, *arguments, stdout=asyncio.subprocess.PIPE, stderr=log
+                sys.executable, *arguments, stdout=asyncio.subprocess.PIPE, stderr=log, cwd=REPOSITORY
             )
         assert self._process.stdout is not None
         line = await asyncio.wait_for(self._process.stdout.readline(), START_TIMEOUT_S)
@@ -260,11 +261,20 @@ async def soak(config: SoakConfig, folder: Path) -> dict[str, Any]:
             *("-m", "mambalob", "exchange", "--simulate", "--symbol", SYMBOL, "--depth", str(config.depth)),
             *("--speed", f"{config.speed:g}", "--seed", str(config.seed), "--port", "0", "--json"),
             *("--faults", "random", "--fault-every", f"{config.fault_every_s:g}"),
-            *("--fault-log", str(fault_log), "--book-log", str(book_log)),
+            *("--fault-log", str(fault_log.resolve()), "--book-log", str(book_log.resolve())),
         )
         model = ("--model", config.model) if config.model else ()
         await service.start(
-            *("-m", "tests.serve.soak_service", str(tap), "--symbol", SYMBOL, "--port", "0", "--json"),
+            *(
+                "-m",
+                "tests.serve.soak_service",
+                str(tap.resolve()),
+                "--symbol",
+                SYMBOL,
+                "--port",
+                "0",
+                "--json",
+            ),
             *("--url", exchange.report["url"], "--stall-ms", str(config.stall_ms), *model),
             *("--depth", str(config.depth), "--reconnect-cap-s", f"{config.reconnect_cap_s:g}"),
         )
