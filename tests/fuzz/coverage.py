@@ -47,11 +47,11 @@ def check(stream: FrameStream, frames: list[bytes]) -> None:
 def main() -> None:
     """The command; libFuzzer's options follow the corpus."""
     data = Path(os.environ.get("MAMBALOB_DATA", "../shared/data"))
-    streams = [load_stream(name, data) for name in STREAMS]
+    streams = [load_stream(name, data, levels=3) for name in STREAMS]
     corpus = Path(sys.argv[1])
     corpus.mkdir(parents=True, exist_ok=True)
     for number, stream in enumerate(streams):
-        short = [frame for frame in stream.frames if len(frame) < 1_000]
+        short = [frame for frame in stream.frames if len(frame) < 600]
         for index in range(min(SEEDS, len(short) - 1)):
             seed = bytes([number]) + short[index] + b"\0" + short[index + 1]
             (corpus / f"{stream.venue}-{number}-{index}").write_bytes(seed)

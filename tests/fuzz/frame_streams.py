@@ -40,8 +40,8 @@ class FrameStream:
     donors: list[bytes]
 
 
-def load_stream(name: str, data_dir: Path) -> FrameStream:
-    """The stream of that name in `CAPTURES`."""
+def load_stream(name: str, data_dir: Path, levels: int = LEVELS) -> FrameStream:
+    """The stream of that name in `CAPTURES`, with snapshots of so many levels a side."""
     file, symbol, tick_size = CAPTURES[name]
     venue = name.partition("-")[0]
     captured = [frame for _, frame in islice(open_capture(data_dir / file), 4 * FRAMES)]
@@ -65,7 +65,9 @@ def load_stream(name: str, data_dir: Path) -> FrameStream:
             continue
         else:
             if len(frames) % SNAPSHOT_EVERY == 0:
-                snapshots[len(frames)] = _snapshot(venue, symbol, number, bids, asks, len(frames))
+                snapshots[len(frames)] = _snapshot(
+                    venue, symbol, number, _best(bids, levels, -1), _best(asks, levels, 1), len(frames)
+                )
             frames.append(frame)
         number = new_number
         for side, keys in ((bids, ("b", "bids")), (asks, ("a", "asks"))):
@@ -80,11 +82,19 @@ def load_stream(name: str, data_dir: Path) -> FrameStream:
     return FrameStream(venue, symbol, tick_size, frames, snapshots, donors)
 
 
+def _best(side: dict[str, str], levels: int, sign: int) -> list[tuple[str, str]]:
+    """The best levels of a side, best first; `sign` is -1 for bids."""
+    return sorted(side.items(), key=lambda level: sign * float(level[0]))[:levels]
+
+
 def _snapshot(
-    venue: str, symbol: str, number: int, bids: dict[str, str], asks: dict[str, str], index: int
+    venue: str,
+    symbol: str,
+    number: int,
+    best_bids: list[tuple[str, str]],
+    best_asks: list[tuple[str, str]],
+    index: int,
 ) -> bytes:
-    best_bids = sorted(bids.items(), key=lambda level: -float(level[0]))[:LEVELS]
-    best_asks = sorted(asks.items(), key=lambda level: float(level[0]))[:LEVELS]
     if venue == "bybit":
         document = {
             "topic": f"orderbook.50.{symbol}",

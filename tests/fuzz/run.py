@@ -116,7 +116,7 @@ class Fuzzer:
         """Feed a frame and check; what the path said of it, empty where it was wrong."""
         report, path, plain = self._report, self._path, self._plain
         try:
-            status = path.on_frame(frame, 1_700_000_000_000_000_000).name
+            status = str(path.on_frame(frame, 1_700_000_000_000_000_000).name)
             report.statuses[status] += 1
             plain.on_frame(frame, status)
             if status in APPLIED or report.statuses[status] % COMPARE_EVERY == 0 or status == "SNAPSHOT":
