@@ -9,21 +9,23 @@ import click
 from lob.errors import MambalobError
 
 COMMANDS = {
-    "bench": "bench.commands.bench",
-    "build": "training.commands.build",
-    "demo": "serve.commands.demo",
-    "doctor": "inference.commands.doctor",
-    "evaluate": "training.commands.evaluate",
-    "exchange": "serve.commands.exchange",
-    "export": "training.commands.export",
-    "fetch": "serve.commands.fetch",
-    "models": "inference.commands.models",
-    "record": "serve.commands.record",
-    "replay": "inference.commands.replay",
-    "serve": "serve.commands.serve",
-    "subscribe": "serve.commands.subscribe",
-    "train": "training.commands.train",
+    "bench": ("bench.commands.bench", "Measure latency."),
+    "build": ("training.commands.build", "Turn captures into a data set of feature rows."),
+    "demo": ("serve.commands.demo", "The whole service on a simulated market, in the terminal."),
+    "doctor": ("inference.commands.doctor", "Say what this machine offers and what is wrong with it."),
+    "evaluate": ("training.commands.evaluate", "Score a trained run on held-out rows, beside simple rules."),
+    "exchange": ("serve.commands.exchange", "A local exchange: captures or a simulated market, with faults."),
+    "export": ("training.commands.export", "Turn a trained run into a model that can be served."),
+    "fetch": ("serve.commands.fetch", "Download order-book archives by symbol and date."),
+    "models": ("inference.commands.models", "List and verify the models that can be served."),
+    "record": ("serve.commands.record", "Record an exchange's frames; verify recordings."),
+    "replay": ("inference.commands.replay", "Books, feature rows or predictions of captures."),
+    "serve": ("serve.commands.serve", "Predict live: websocket and HTTP."),
+    "subscribe": ("serve.commands.subscribe", "Print the predictions of a running service."),
+    "train": ("training.commands.train", "Train a model on data sets."),
 }
+"""Each command's module, imported when it is asked for, and its line in the list of commands."""
+
 TRAIN_EXTRA = {"matplotlib", "onnx", "onnxscript", "safetensors", "sklearn", "torch"}
 
 
@@ -39,7 +41,7 @@ class Door(click.Group):
         if name not in COMMANDS:
             return None
         try:
-            module = importlib.import_module(COMMANDS[name])
+            module = importlib.import_module(COMMANDS[name][0])
         except ModuleNotFoundError as error:
             if error.name is None or error.name.split(".")[0] not in TRAIN_EXTRA:
                 raise
@@ -51,9 +53,9 @@ class Door(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List the commands by the folder that holds them, importing none."""
-        rows = [(name, COMMANDS[name].split(".", maxsplit=1)[0]) for name in self.list_commands(ctx)]
-        with formatter.section("Commands (and the folder each lives in)"):
+        """List the commands with a line each, importing none."""
+        rows = [(name, COMMANDS[name][1]) for name in self.list_commands(ctx)]
+        with formatter.section("Commands"):
             formatter.write_dl(rows)
 
     def invoke(self, ctx: click.Context) -> object:

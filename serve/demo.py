@@ -137,7 +137,10 @@ class Demo:
                 *("--port", str(config.port), "--log-level", "warning"),
             )
             async with service:
-                self._say(f"starting the service with the model {self.artifact.name}")
+                self._say(
+                    f"starting the service with the model {self.artifact.name} "
+                    "(the very first start compiles the kernels, for up to a minute)"
+                )
                 await service.start(START_TIMEOUT_S)
                 self._say(f"serving at {service.report['url']} (documentation at /docs)")
                 await self._follow(exchange, service, show, interval_s)

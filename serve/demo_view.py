@@ -14,15 +14,15 @@ from serve.responses import BookView
 TITLE = "SIMULATED MARKET: no real prices, and a future that is partly predictable by construction"
 DIRECTIONS = {-1: ("down", "red"), 0: ("flat", "yellow"), 1: ("up", "green")}
 STATE_STYLES = {"live": "bold green", "warming": "yellow", "stale": "bold red"}
-BAR_WIDTH = 24
+BAR_WIDTH = 14
 
 
 def live_view(state: DemoState, model: str) -> RenderableType:
     """The whole view: book, predictions with their accuracy, state and latency."""
     return Panel(
         Group(_status(state, model), Text(), _book(state.book), Text(), _predictions(state)),
-        title=f"[bold]mambalob demo[/bold]  {TITLE}",
-        subtitle="Ctrl-C ends it",
+        title="[bold]mambalob demo[/bold]  SIMULATED MARKET",
+        subtitle="no real prices; partly predictable by construction; Ctrl-C ends it",
     )
 
 
@@ -40,21 +40,24 @@ def plain_line(state: DemoState, seconds: float) -> str:
     return "  ".join(parts)
 
 
-def _status(state: DemoState, model: str) -> Table:
+def _status(state: DemoState, model: str) -> RenderableType:
+    """Two lines, which 80 columns hold: the state and its reason, then the counts and the latency."""
     latency = state.tick_latency_us()
-    table = Table.grid(padding=(0, 3))
-    table.add_row(
-        Text.assemble(f"{SYMBOL} is ", (state.state, STATE_STYLES.get(state.state, "yellow"))),
-        f"model {model}",
+    told = Text.assemble(
+        f"{SYMBOL} is ",
+        (state.state, STATE_STYLES.get(state.state, "yellow")),
+        f"   model {model}",
+        (f"   {state.reason}" if state.reason else "", "dim"),
+    )
+    counts = [
         f"{state.predictions:,} predictions",
         "tick p50 - us, p99 - us"
         if latency is None
         else f"tick p50 {latency[0]:,.0f} us, p99 {latency[1]:,.0f} us",
-        f"{state.missed:,} missed" if state.missed else "",
-    )
-    if state.reason:
-        table.add_row(Text(state.reason, style="dim"))
-    return table
+    ]
+    if state.missed:
+        counts.append(f"{state.missed:,} missed")
+    return Group(told, Text("   ".join(counts)))
 
 
 def _book(book: BookView | None) -> RenderableType:
@@ -77,7 +80,11 @@ def _book(book: BookView | None) -> RenderableType:
 def _predictions(state: DemoState) -> Table:
     table = Table(expand=True, box=None, header_style="dim")
     for name in ("rows ahead", "direction", "confidence", "", "right so far", "commonest class", "matured"):
-        table.add_column(name, justify="right" if name in ("right so far", "matured") else "left")
+        table.add_column(
+            name,
+            justify="right" if name in ("right so far", "matured") else "left",
+            min_width=BAR_WIDTH if name == "confidence" else None,
+        )
     latest = {h.horizon: h for h in state.latest.horizons} if state.latest is not None else {}
     for score in state.accuracy.horizons:
         table.add_row(str(score.horizon), *_answer(latest.get(score.horizon)), *_score(score))

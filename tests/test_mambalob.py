@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from mambalob import main
+from mambalob import COMMANDS, main
 
 FULL = Path("/dev/full")
 
@@ -55,3 +55,9 @@ def test_a_full_disk_behind_standard_output(arguments: list[str], capture: Path)
     assert ended.returncode == 1
     assert ended.stderr.splitlines()[-1] == "Error: No space left on device"
     assert "Traceback" not in ended.stderr
+
+
+def test_every_command_is_listed_with_what_it_does() -> None:
+    listed = CliRunner().invoke(main, ["--help"], terminal_width=110).stdout.splitlines()
+    for name, (_, summary) in COMMANDS.items():
+        assert f"  {name:<9}  {summary}" in listed

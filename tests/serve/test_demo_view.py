@@ -5,12 +5,12 @@ from rich.console import Console
 from inference.prediction import HorizonPrediction, Prediction
 from serve.accuracy import MaturedAccuracy
 from serve.demo import DemoState
-from serve.demo_view import live_view, plain_line
+from serve.demo_view import BAR_WIDTH, live_view, plain_line
 from serve.responses import BookView, Level
 
 
-def shown(state: DemoState) -> str:
-    console = Console(width=120, file=io.StringIO())
+def shown(state: DemoState, width: int = 120) -> str:
+    console = Console(width=width, file=io.StringIO())
     console.print(live_view(state, "tiny"))
     return console.file.getvalue()
 
@@ -34,3 +34,14 @@ def test_the_view_shows_the_book_the_predictions_and_that_it_is_a_simulation() -
         assert after.count(words) == 3 * (1 + (words == "1.000")), words  # right so far, and the commonest
     assert len(before.splitlines()) == len(after.splitlines())  # the view does not jump
     assert plain_line(state, 3.0).startswith("  3.0 s  live  6 predictions  mid 105.00  1: up 0.75")
+
+
+def test_eighty_columns_hold_the_whole_bars_and_lines() -> None:
+    state = DemoState(MaturedAccuracy((1, 2, 3), (0.0, 0.0, 0.0)))
+    horizons = [HorizonPrediction(k, 1, k / 4, [0.0, 0.0, k / 4]) for k in (1, 2, 3)]
+    state.latest = Prediction("BTCUSDT", "m", "e", 1, 1, 1, 2, 10.0, 100.0, horizons)
+    narrow = shown(state, 80)
+    assert "…" not in narrow
+    assert "SIMULATED MARKET" in narrow
+    assert "tick p50 - us, p99 - us" in narrow
+    assert narrow.count("━" * BAR_WIDTH) == 3
