@@ -40,6 +40,9 @@ REPOSITORY = Path(__file__).resolve().parent.parent.parent
 SYMBOL = "BTCUSDT"
 REMEMBERED_UPDATES = 300_000
 OVERDUE_S = 15.0
+MEMORY_JUDGED_S = 300.0
+FLAT_SHARE = 0.03
+"""How much more memory the last third of a run may take than the first."""
 START_TIMEOUT_S = 300.0
 UNHANDLED = re.compile(rb"Traceback|\bERROR\b|\bCRITICAL\b|Error:|Exception|never (awaited|retrieved)")
 LEVEL = re.compile(rb"\b(DEBUG|INFO|WARNING|ERROR|CRITICAL)\b")
@@ -420,6 +423,13 @@ def is_clean(report: dict[str, Any]) -> bool:
         and report["right_books"] == report["predictions"] > 0
         and report["right_received"] > 0
         and report["fault_count"] > 0
+        and (
+            report["seconds"] < MEMORY_JUDGED_S
+            or all(
+                memory["last_third_mib"] <= memory["first_third_mib"] * (1 + FLAT_SHARE)
+                for memory in report["memory"].values()
+            )
+        )
     )
 
 

@@ -59,6 +59,41 @@ class TestChecker:
         assert (findings.right_book_views, len(findings.wrong_book_views)) == (1, 1)
 
 
+CLEAN = {
+    "wrong_books": 0,
+    "unknown_updates": 0,
+    "wrong_book_views": 0,
+    "wrong_received": 0,
+    "unhandled_errors": 0,
+    "exit_codes": {"exchange": 0, "service": 0},
+    "died": [],
+    "predictions": 9,
+    "right_books": 9,
+    "right_received": 9,
+    "fault_count": 3,
+    "seconds": 900,
+    "memory": {"service": {"first_third_mib": 200.0, "last_third_mib": 201.0}},
+}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"wrong_books": 1},
+        {"unknown_updates": 1},
+        {"unhandled_errors": 1},
+        {"exit_codes": {"exchange": 0, "service": 1}},
+        {"died": ["service"]},
+        {"predictions": 0, "right_books": 0},
+        {"right_books": 8},
+        {"memory": {"service": {"first_third_mib": 200.0, "last_third_mib": 220.0}}},
+    ],
+)
+def test_whatever_is_wrong_makes_a_run_unclean(wrong: dict[str, object]) -> None:
+    assert is_clean(CLEAN)
+    assert not is_clean(CLEAN | wrong)
+
+
 def test_a_line_that_is_not_ended_waits(tmp_path: Path) -> None:
     path = tmp_path / "lines"
     tail = Tail(path)
