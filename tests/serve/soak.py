@@ -23,7 +23,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections import Counter, OrderedDict
+from collections import Counter, OrderedDict, deque
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,7 +37,6 @@ from lob.book_digest import book_digest
 from serve.client import StreamClient
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
-SYMBOL = "BTCUSDT"
 REMEMBERED_UPDATES = 300_000
 OVERDUE_S = 15.0
 MEMORY_JUDGED_S = 300.0
@@ -53,6 +52,7 @@ class SoakConfig:
     """How long and how hard; `fault_every_s` is the mean time between faults. All are above 0."""
 
     minutes: float = 15.0
+    symbols: tuple[str, ...] = ("BTCUSDT",)
     speed: float = 20.0
     fault_every_s: float = 1.0
     depth: int = 50
@@ -108,17 +108,17 @@ class Checker:
     def __init__(self, book_log: Path, tap: Path, findings: Findings) -> None:
         self._book_log, self._tap = Tail(book_log), Tail(tap)
         self._findings = findings
-        self._truth: OrderedDict[tuple[int, int], str] = OrderedDict()  # (u, seq) -> digest
-        self._by_update: dict[int, list[str]] = {}
-        self._waiting: OrderedDict[int, tuple[float, int, int, str]] = OrderedDict()  # by receive_ns
-        self._made: OrderedDict[int, tuple[int, float]] = OrderedDict()
-        self._views: list[tuple[float, int, str]] = []
+        self._truth: OrderedDict[tuple[str, int, int], str] = OrderedDict()  # (symbol, u, seq) -> digest
+        self._by_update: dict[tuple[str, int], list[str]] = {}
+        self._waiting: deque[tuple[float, tuple[str, int, int], str]] = deque()
+        self._made: OrderedDict[tuple[str, int], tuple[int, float]] = OrderedDict()  # by symbol, receive_ns
+        self._views: list[tuple[float, str, int, str]] = []
         self._received: list[tuple[float, Prediction]] = []
 
-    def add_view(self, update_id: int, digest: str) -> None:
+    def add_view(self, symbol: str, update_id: int, digest: str) -> None:
         """A book came over HTTP."""
         self._findings.book_views += 1
-        self._views.append((time.monotonic(), update_id, digest))
+        self._views.append((time.monotonic(), symbol, update_id, digest))
 
     def add_received(self, prediction: Prediction) -> None:
         """A prediction came over the websocket."""
@@ -133,37 +133,40 @@ class Checker:
         self._check_views(now_s, final)
         self._check_received(now_s, final)
         while len(self._truth) > REMEMBERED_UPDATES:
-            (update_id, _), digest = self._truth.popitem(last=False)
-            self._by_update[update_id].remove(digest)
-            if not self._by_update[update_id]:
-                del self._by_update[update_id]
+            (symbol, update_id, _), digest = self._truth.popitem(last=False)
+            same_number = self._by_update[symbol, update_id]
+            same_number.remove(digest)
+            if not same_number:
+                del self._by_update[symbol, update_id]
         while len(self._made) > REMEMBERED_UPDATES:
             self._made.popitem(last=False)
 
     def _read(self) -> None:
         findings, now_s = self._findings, time.monotonic()
         for line in self._tap.lines():
-            update_id, sequence, receive_ns, mid, digest = line.split()
+            symbol, update_id, sequence, receive_ns, mid, digest = line.decode().split()
             findings.predictions += 1
-            self._waiting[int(receive_ns)] = (now_s, int(update_id), int(sequence), digest.decode())
-            self._made[int(receive_ns)] = (int(update_id), float(mid))
+            self._waiting.append((now_s, (symbol, int(update_id), int(sequence)), digest))
+            self._made[symbol, int(receive_ns)] = (int(update_id), float(mid))
         for line in self._book_log.lines():
             entry = json.loads(line)
             findings.updates += 1
-            key = (entry["u"], entry["seq"])
+            key = (entry["topic"].rpartition(".")[2], entry["u"], entry["seq"])
             if key in self._truth:
-                self._by_update[key[0]].remove(self._truth[key])
+                self._by_update[key[:2]].remove(self._truth[key])
             self._truth[key] = entry["digest"]
-            self._by_update.setdefault(key[0], []).append(entry["digest"])
+            self._by_update.setdefault(key[:2], []).append(entry["digest"])
 
     def _check_predictions(self, now_s: float, final: bool) -> None:
         findings = self._findings
-        for receive_ns, (came_s, update_id, sequence, digest) in list(self._waiting.items()):
-            wanted = self._truth.get((update_id, sequence))
+        waiting = self._waiting
+        self._waiting = deque()
+        for came_s, key, digest in waiting:
+            wanted = self._truth.get(key)
             if wanted is None and not final and now_s - came_s < OVERDUE_S:
+                self._waiting.append((came_s, key, digest))
                 continue
-            del self._waiting[receive_ns]
-            text = f"u {update_id} seq {sequence} digest {digest}, the exchange's {wanted}"
+            text = f"{key[0]} u {key[1]} seq {key[2]} digest {digest}, the exchange's {wanted}"
             if wanted is None:
                 findings.unknown_updates.append(text)
             elif wanted != digest:
@@ -173,20 +176,20 @@ class Checker:
 
     def _check_views(self, now_s: float, final: bool) -> None:
         findings, waiting = self._findings, []
-        for came_s, update_id, digest in self._views:
-            wanted = self._by_update.get(update_id, [])
+        for came_s, symbol, update_id, digest in self._views:
+            wanted = self._by_update.get((symbol, update_id), [])
             if digest in wanted:
                 findings.right_book_views += 1
             elif final or now_s - came_s >= OVERDUE_S:
-                findings.wrong_book_views.append(f"u {update_id} digest {digest}, the exchange's {wanted}")
+                findings.wrong_book_views.append(f"{symbol} u {update_id} digest {digest}, not {wanted}")
             else:
-                waiting.append((came_s, update_id, digest))
+                waiting.append((came_s, symbol, update_id, digest))
         self._views = waiting
 
     def _check_received(self, now_s: float, final: bool) -> None:
         findings, waiting = self._findings, []
         for came_s, prediction in self._received:
-            made = self._made.get(prediction.receive_ns)
+            made = self._made.get((prediction.symbol, prediction.receive_ns))
             if made == (prediction.update_id, prediction.mid):
                 findings.right_received += 1
             elif made is not None or final or now_s - came_s >= OVERDUE_S:
@@ -259,9 +262,10 @@ async def soak(config: SoakConfig, folder: Path) -> dict[str, Any]:
     findings = Findings()
     checker = Checker(book_log, tap, findings)
     codes: dict[str, int] = {}
+    symbols = [word for symbol in config.symbols for word in ("--symbol", symbol)]
     try:
         await exchange.start(
-            *("-m", "mambalob", "exchange", "--simulate", "--symbol", SYMBOL, "--depth", str(config.depth)),
+            *("-m", "mambalob", "exchange", "--simulate", "--depth", str(config.depth), *symbols),
             *("--speed", f"{config.speed:g}", "--seed", str(config.seed), "--port", "0", "--json"),
             *("--faults", "random", "--fault-every", f"{config.fault_every_s:g}"),
             *("--fault-log", str(fault_log.resolve()), "--book-log", str(book_log.resolve())),
@@ -272,8 +276,7 @@ async def soak(config: SoakConfig, folder: Path) -> dict[str, Any]:
                 "-m",
                 "tests.serve.soak_service",
                 str(tap.resolve()),
-                "--symbol",
-                SYMBOL,
+                *symbols,
                 "--port",
                 "0",
                 "--json",
@@ -297,18 +300,20 @@ async def _run(
     config: SoakConfig, exchange: Child, service: Child, checker: Checker, findings: Findings
 ) -> None:
     """Subscribe, ask for books, sample memory, until time is up or a process has ended."""
-    subscriber = asyncio.create_task(_subscribe(service.report["stream"], checker, findings))
+    subscriber = asyncio.create_task(_subscribe(service.report["stream"], config.symbols, checker, findings))
     end_s = time.monotonic() + config.minutes * 60
     began_s = time.monotonic()
     sampled_s = 0.0
     try:
         while time.monotonic() < end_s and exchange.running and service.running and not subscriber.done():
             await asyncio.sleep(1.0)
-            view = await asyncio.to_thread(_read_book, f"{service.report['url']}/v1/book/{SYMBOL}?levels=50")
-            if view is None:
-                findings.not_live_views += 1
-            else:
-                checker.add_view(*view)
+            for symbol in config.symbols:
+                url = f"{service.report['url']}/v1/book/{symbol}?levels=50"
+                view = await asyncio.to_thread(_read_book, url)
+                if view is None:
+                    findings.not_live_views += 1
+                else:
+                    checker.add_view(symbol, *view)
             checker.check()
             elapsed_s = time.monotonic() - began_s
             if elapsed_s - sampled_s >= 5.0:
@@ -322,8 +327,8 @@ async def _run(
         await asyncio.gather(subscriber, return_exceptions=True)
 
 
-async def _subscribe(url: str, checker: Checker, findings: Findings) -> None:
-    client = StreamClient(url, [SYMBOL])
+async def _subscribe(url: str, symbols: tuple[str, ...], checker: Checker, findings: Findings) -> None:
+    client = StreamClient(url, symbols)
     async for push, _ in client.messages():
         if push.type == "prediction":
             checker.add_received(msgspec.json.decode(push.data, type=Prediction))
@@ -442,11 +447,13 @@ def main() -> None:
     parser.add_argument("--speed", type=float, default=20.0)
     parser.add_argument("--fault-every", type=float, default=1.0)
     parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--symbol", action="append", help="by default BTCUSDT alone; repeatable")
     parser.add_argument("--model", help="by default the service's own default")
     parser.add_argument("--logs", type=Path, help="keep the logs in this new folder")
     arguments = parser.parse_args()
     config = SoakConfig(
         minutes=arguments.minutes,
+        symbols=tuple(arguments.symbol or ("BTCUSDT",)),
         speed=arguments.speed,
         fault_every_s=arguments.fault_every,
         seed=arguments.seed,

@@ -2,8 +2,8 @@
 
     python -m tests.serve.soak_service TAP_FILE SERVE_OPTION...
 
-One line a prediction: `update_id sequence receive_ns mid digest`, with spaces between. The service is the one
-that ships; the taps stand around the method that makes predictions and the one that publishes them.
+One line a prediction: `symbol update_id sequence receive_ns mid digest`, with spaces between. The service is
+the one that ships; the taps stand around the method that makes predictions and the one that publishes them.
 """
 
 import sys
@@ -46,7 +46,7 @@ def tap_predictions(path: Path) -> None:
             assert isinstance(message, BookUpdate), "a prediction without a book message"
             digest = whole_digest(self.rows.book)
             numbers = f"{prediction.update_id} {message.sequence} {receive_ns} {prediction.mid!r}"
-            line = f"{numbers} {digest:016x}\n"
+            line = f"{prediction.symbol} {numbers} {digest:016x}\n"
         return prediction
 
     def tapped_publish(self: Hub, prediction: Prediction) -> None:

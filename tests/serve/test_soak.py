@@ -24,7 +24,7 @@ def test_soak(tmp_path: Path) -> None:
 @pytest.fixture
 def logs(tmp_path: Path) -> tuple[Path, Path]:
     books, tap = tmp_path / "books", tmp_path / "tap"
-    lines = [{"u": u, "seq": 10 * u, "digest": f"{u:016x}"} for u in range(1, 5)]
+    lines = [{"topic": "orderbook.50.X", "u": u, "seq": 10 * u, "digest": f"{u:016x}"} for u in range(1, 5)]
     books.write_text("".join(json.dumps(line) + "\n" for line in lines))
     return books, tap
 
@@ -38,23 +38,23 @@ def checked(logs: tuple[Path, Path], tapped: str) -> Findings:
 
 class TestChecker:
     def test_right_books_are_counted(self, logs: tuple[Path, Path]) -> None:
-        findings = checked(logs, f"2 20 5 100.5 {2:016x}\n3 30 6 100.5 {3:016x}\n")
+        findings = checked(logs, f"X 2 20 5 100.5 {2:016x}\nX 3 30 6 100.5 {3:016x}\n")
         assert (findings.predictions, findings.right_books, findings.updates) == (2, 2, 4)
         assert findings.wrong_books == findings.unknown_updates == []
 
     def test_a_wrong_book_is_found(self, logs: tuple[Path, Path]) -> None:
-        findings = checked(logs, f"2 20 5 100.5 {3:016x}\n")
+        findings = checked(logs, f"X 2 20 5 100.5 {3:016x}\n")
         assert (findings.right_books, len(findings.wrong_books)) == (0, 1)
 
     def test_a_book_the_exchange_never_had_is_found(self, logs: tuple[Path, Path]) -> None:
-        findings = checked(logs, f"2 21 5 100.5 {2:016x}\n")
+        findings = checked(logs, f"X 2 21 5 100.5 {2:016x}\n")
         assert (findings.right_books, len(findings.unknown_updates)) == (0, 1)
 
     def test_wrong_views_are_found(self, logs: tuple[Path, Path]) -> None:
         findings = Findings()
         checker = Checker(*logs, findings)
-        checker.add_view(2, f"{2:016x}")
-        checker.add_view(3, f"{2:016x}")
+        checker.add_view("X", 2, f"{2:016x}")
+        checker.add_view("X", 3, f"{2:016x}")
         checker.check(final=True)
         assert (findings.right_book_views, len(findings.wrong_book_views)) == (1, 1)
 
