@@ -14,7 +14,7 @@ from serve.responses import BookView
 TITLE = "SIMULATED MARKET: no real prices, and a future that is partly predictable by construction"
 DIRECTIONS = {-1: ("down", "red"), 0: ("flat", "yellow"), 1: ("up", "green")}
 STATE_STYLES = {"live": "bold green", "warming": "yellow", "stale": "bold red"}
-BAR_WIDTH = 14
+BAR_WIDTH = 10
 
 
 def live_view(state: DemoState, model: str) -> RenderableType:
@@ -83,7 +83,7 @@ def _predictions(state: DemoState) -> Table:
         table.add_column(
             name,
             justify="right" if name in ("right so far", "matured") else "left",
-            min_width=BAR_WIDTH if name == "confidence" else None,
+            min_width={"confidence": BAR_WIDTH, "matured": len(name)}.get(name),
         )
     latest = {h.horizon: h for h in state.latest.horizons} if state.latest is not None else {}
     for score in state.accuracy.horizons:

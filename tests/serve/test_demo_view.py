@@ -42,6 +42,7 @@ def test_eighty_columns_hold_the_whole_bars_and_lines() -> None:
     state.latest = Prediction("BTCUSDT", "m", "e", 1, 1, 1, 2, 10.0, 100.0, horizons)
     narrow = shown(state, 80)
     assert "…" not in narrow
-    assert "SIMULATED MARKET" in narrow
+    for words in ("SIMULATED MARKET", "matured", "commonest", "rows ahead"):
+        assert words in narrow, words
     assert "tick p50 - us, p99 - us" in narrow
     assert narrow.count("━" * BAR_WIDTH) == 3
