@@ -64,11 +64,11 @@ def read_bybit(document: Any) -> Update:
 
 def read_binance(document: Any) -> Update:
     """Binance's depth update in a combined stream, or the REST snapshot; raises where it is neither."""
-    if "lastUpdateId" in document and "data" not in document:
+    data = document.get("data")
+    if "lastUpdateId" in document and not (type(data) is dict and "U" in data):
         number = _count(document["lastUpdateId"])
         symbol = document.get("symbol", "")
         return Update(symbol, 0, True, number, number, -1, document["bids"], document["asks"])
-    data = document["data"]
     if "pu" in data:
         _count(data["pu"])
     _count(data["E"])
