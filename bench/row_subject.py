@@ -4,6 +4,7 @@ The row is written into the subject's ring outside the timed part, as the row pa
 called. The tape is read again and again; where it starts anew the state is carried on.
 """
 
+import math
 import time
 from collections.abc import Callable
 from time import perf_counter_ns
@@ -58,8 +59,7 @@ class IdleSubject:
 
     def __init__(self, warm: Subject, idle_ms: float) -> None:
         """Share the calls of `warm`; raises InputError where `idle_ms` is not above 0."""
-        if not idle_ms > 0:
-            raise InputError(f"idle_ms is {idle_ms}; a number of milliseconds above 0 is needed")
+        require_idle(idle_ms)
         self.name = f"{warm.name}-idle"
         self.model, self.precision = warm.model, warm.precision
         self.method = f"the same call after {idle_ms:g} ms asleep"
@@ -70,3 +70,9 @@ class IdleSubject:
         for index in range(len(durations_ns)):
             time.sleep(self._idle_s)
             self._warm.measure(durations_ns[index : index + 1])
+
+
+def require_idle(idle_ms: float) -> None:
+    """Raise InputError where that is no time to sleep."""
+    if not 0 < idle_ms < math.inf:
+        raise InputError(f"idle_ms is {idle_ms}; a number of milliseconds above 0 is needed")

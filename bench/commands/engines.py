@@ -23,7 +23,7 @@ from bench.plot import require_plotting
 from bench.range_chart import draw_ranges
 from bench.repeated_runs import RepeatedRuns, run_repeatedly
 from bench.report import encode_report, machine_report, report_of
-from bench.row_subject import IdleSubject
+from bench.row_subject import IdleSubject, require_idle
 from bench.row_tape import Rows, seeded_rows
 from bench.terminal import table_console, timing_progress
 from bench.weights import Block, Size
@@ -115,6 +115,10 @@ def command(
     """
     plan = Plan(count=count, warmup=warmup, block=BLOCK)
     _require(sizes, blocks, png, html)
+    if runs < 1:
+        raise InputError(f"runs is {runs}; at least 1 is needed")
+    if idle_ms is not None:
+        require_idle(idle_ms)
     rows = seeded_rows(seed, ROWS)
     with pinned_to(cpu), TemporaryDirectory(prefix="mambalob-bench-") as folder, _one_thread():
         machine = describe_machine()

@@ -33,6 +33,9 @@ class DeepLOB(nn.Module):
         self.pooled = nn.Sequential(nn.MaxPool2d((3, 1), stride=(1, 1), padding=(1, 0)), *_pointwise())
         self.lstm = nn.LSTM(3 * BRANCH_FILTERS, UNITS)
         self.head = nn.Linear(UNITS, CLASSES)
+        for part in self.modules():
+            if isinstance(part, nn.Conv2d):
+                nn.init.kaiming_normal_(part.weight, SLOPE)  # PyTorch's default all but silences 15 layers
 
     def forward(self, window: Tensor) -> Tensor:
         """(B, L, F) -> class probabilities (B, C)."""
