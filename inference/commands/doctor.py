@@ -25,6 +25,8 @@ def command(compile_kernels: bool, models_dir: Path | None, as_json: bool) -> No
 
     Exit code 1 if there is a problem.
     """
+    if compile_kernels and not as_json:
+        click.echo("compiling every kernel: a minute or two where none is cached", err=True)
     checks = examine(models_dir, compile_kernels=compile_kernels)
     healthy = not any(check.problem for check in checks)
     if as_json:

@@ -60,6 +60,8 @@ def command(
     """
     model, manifest = load_trained(run_directory, seed=seed, name=name, version=version)
     rows = held_out_rows(data, read_run(run_directory), symbol=symbol, tick_size=tick_size)
+    if not as_json:
+        click.echo("writing both graphs and holding them against PyTorch: up to a minute", err=True)
     export = export_artifact(
         model, manifest, out / manifest.name, rows, card=card_text(card), replace=replace
     )
