@@ -20,7 +20,7 @@ from serve.service import Service, ServiceConfig
 from serve.symbol_options import milliseconds, per_symbol
 from serve.venue_connection import is_this_machine
 
-DEFAULT_MODEL = "real"
+DEFAULT_MODEL = "btc-perp-ssd-small"
 """The artifact that ships for real markets."""
 
 RECONNECT, IDLE, LAG = ReconnectPolicy(), IdlePolicy(), LagPolicy()
