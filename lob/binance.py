@@ -112,3 +112,7 @@ class BinanceDecoder:
         trade_id = str(one.trade_id or one.aggregate_id)
         trade = Trade(one.symbol, one.exchange_ms, one.price, one.size, side, trade_id)
         return Trades(stream, one.gateway_ms, [trade])
+
+    def scannable_topic(self, depth: int) -> bytes:
+        """Empty: `lob.delta_scan` reads none of this venue's frames."""
+        return b""

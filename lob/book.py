@@ -15,6 +15,7 @@ from lob.errors import InputError
 from lob.instrument import Instrument
 from lob.kernel import kernel
 from lob.messages import BookUpdate
+from lob.moving import move
 from lob.sync import Verdict, sequence_verdict
 
 Integers = npt.NDArray[np.int64]
@@ -156,48 +157,91 @@ def update_book(
     header (8,), keys (4, capacity), sizes (4, capacity) as `OrderBook` holds them; `bids` and `asks` are JSON
     text. All levels are read before the first is applied.
     """
-    usable = header[USABLE] != 0
-    last_update_id = header[UPDATE_ID]
-    verdict = sequence_verdict(
-        is_snapshot,
-        first_update_id,
-        update_id,
-        previous_update_id,
-        last_update_id,
-        usable,
-        header[JOINED] != 0,
-    )
-    if verdict == Verdict.IGNORE.value:
-        return BookStatus.IGNORED.value
-    if verdict == Verdict.WAIT.value:
-        return BookStatus.WAITING.value
-    header[USABLE] = 0  # until the message proves sound
-    if verdict == Verdict.GAP.value:
-        return BookStatus.GAP.value
+    usable, last_update_id = header[USABLE] != 0, header[UPDATE_ID]
+    status = _judged(header, is_snapshot, first_update_id, update_id, previous_update_id)
+    if status != BookStatus.OK.value:
+        return status
     mantissa, decimals = header[TICK_MANTISSA], header[TICK_DECIMALS]
     new_bids = read_levels(bids, keys[NEW_BIDS], sizes[NEW_BIDS], 1, mantissa, decimals)
     new_asks = read_levels(asks, keys[NEW_ASKS], sizes[NEW_ASKS], -1, mantissa, decimals)
     if new_bids < 0 or new_asks < 0:
         malformed = new_bids == Levels.MALFORMED.value or new_asks == Levels.MALFORMED.value
         return BookStatus.MALFORMED.value if malformed else BookStatus.OVERFLOW.value
+    if not is_snapshot:
+        return _change_sides(header, keys, sizes, update_id, new_bids, new_asks)
+    if usable and update_id == last_update_id and _holds(header, keys, sizes, new_bids, new_asks):
+        header[USABLE] = 1
+        return BookStatus.IGNORED.value  # orderbook.1 re-sends an unchanged book every three seconds
+    restarts = not (continues and usable and update_id > last_update_id)
+    header[RESTARTS] += restarts
+    bid_count = _replace_side(keys, sizes, BIDS, NEW_BIDS, new_bids)
+    ask_count = _replace_side(keys, sizes, ASKS, NEW_ASKS, new_asks)
+    header[JOINED] = 0
+    status = _settled(header, keys, update_id, bid_count, ask_count)
+    return BookStatus.SNAPSHOT.value if restarts and status == BookStatus.OK.value else status
 
-    restarts = False
-    if is_snapshot:
-        if usable and update_id == last_update_id and _holds(header, keys, sizes, new_bids, new_asks):
-            header[USABLE] = 1
-            return BookStatus.IGNORED.value  # orderbook.1 re-sends an unchanged book every three seconds
-        restarts = not (continues and usable and update_id > last_update_id)
-        header[RESTARTS] += restarts
-        bid_count = _replace_side(keys, sizes, BIDS, NEW_BIDS, new_bids)
-        ask_count = _replace_side(keys, sizes, ASKS, NEW_ASKS, new_asks)
-    else:
-        bid_count = _change_side(keys, sizes, BIDS, NEW_BIDS, header[BID_COUNT], new_bids)
-        ask_count = _change_side(keys, sizes, ASKS, NEW_ASKS, header[ASK_COUNT], new_asks)
-        if bid_count < 0 or ask_count < 0:
-            header[BID_COUNT] = 0  # a book half changed is worse than none
-            header[ASK_COUNT] = 0
-            return BookStatus.OVERFLOW.value
-    header[JOINED] = not is_snapshot
+
+@kernel
+def apply_change(
+    header: Integers,
+    keys: Integers,
+    sizes: Floats,
+    first_update_id: int,
+    update_id: int,
+    previous_update_id: int,
+    new_bids: int,
+    new_asks: int,
+) -> int:
+    """Apply a change whose levels already stand in the rows NEW_BIDS and NEW_ASKS of `keys` and `sizes`.
+
+    Answers a `BookStatus` as an int. The rest as `update_book`.
+    """
+    status = _judged(header, False, first_update_id, update_id, previous_update_id)
+    if status != BookStatus.OK.value:
+        return status
+    return _change_sides(header, keys, sizes, update_id, new_bids, new_asks)
+
+
+@kernel
+def _judged(
+    header: Integers, is_snapshot: bool, first_update_id: int, update_id: int, previous_update_id: int
+) -> int:
+    """OK, and the book unusable until the message proves sound, where it is next in the sequence."""
+    verdict = sequence_verdict(
+        is_snapshot,
+        first_update_id,
+        update_id,
+        previous_update_id,
+        header[UPDATE_ID],
+        header[USABLE] != 0,
+        header[JOINED] != 0,
+    )
+    if verdict == Verdict.IGNORE.value:
+        return BookStatus.IGNORED.value
+    if verdict == Verdict.WAIT.value:
+        return BookStatus.WAITING.value
+    header[USABLE] = 0
+    return BookStatus.GAP.value if verdict == Verdict.GAP.value else BookStatus.OK.value
+
+
+@kernel
+def _change_sides(
+    header: Integers, keys: Integers, sizes: Floats, update_id: int, new_bids: int, new_asks: int
+) -> int:
+    """Apply a change that is next in the sequence; answers a `BookStatus` as an int."""
+    bid_count = _change_side(keys, sizes, BIDS, NEW_BIDS, header[BID_COUNT], new_bids)
+    ask_count = _change_side(keys, sizes, ASKS, NEW_ASKS, header[ASK_COUNT], new_asks)
+    if bid_count < 0 or ask_count < 0:
+        header[BID_COUNT] = 0  # a book half changed is worse than none
+        header[ASK_COUNT] = 0
+        return BookStatus.OVERFLOW.value
+    header[JOINED] = 1
+    return _settled(header, keys, update_id, bid_count, ask_count)
+
+
+@kernel
+def _settled(header: Integers, keys: Integers, update_id: int, bid_count: int, ask_count: int) -> int:
+    """Note what the sides hold now, and the book usable where that is sound: OK, ONE_SIDED or CROSSED."""
     header[BID_COUNT] = bid_count
     header[ASK_COUNT] = ask_count
     header[UPDATE_ID] = update_id
@@ -205,9 +249,7 @@ def update_book(
     if not one_sided and keys[BIDS, bid_count - 1] + keys[ASKS, ask_count - 1] >= 0:
         return BookStatus.CROSSED.value
     header[USABLE] = 1
-    if one_sided:
-        return BookStatus.ONE_SIDED.value
-    return BookStatus.SNAPSHOT.value if restarts else BookStatus.OK.value
+    return BookStatus.ONE_SIDED.value if one_sided else BookStatus.OK.value
 
 
 @kernel
@@ -233,17 +275,15 @@ def set_level(keys: Integers, sizes: Floats, count: int, key: int, size: float) 
         if size > 0.0:
             sizes[place - 1] = size
             return count
-        for index in range(place, count):
-            keys[index - 1] = keys[index]
-            sizes[index - 1] = sizes[index]
+        move(keys, place - 1, place, count - place)
+        move(sizes, place - 1, place, count - place)
         return count - 1
     if size == 0.0:
         return count
     if count == len(keys):
         return -1
-    for index in range(count, place, -1):
-        keys[index] = keys[index - 1]
-        sizes[index] = sizes[index - 1]
+    move(keys, place + 1, place, count - place)
+    move(sizes, place + 1, place, count - place)
     keys[place] = key
     sizes[place] = size
     return count + 1

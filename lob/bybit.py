@@ -116,6 +116,10 @@ class BybitDecoder:
             depth == 1,
         )
 
+    def scannable_topic(self, depth: int) -> bytes:
+        """The topic of `depth` levels a side up to its symbol: `lob.delta_scan` reads its changes."""
+        return b"orderbook.%d." % depth
+
     def _read_topic(self, topic: str) -> tuple[int, str]:
         """(levels a side, symbol) of an order-book topic, remembered; (0, "") where it is no such topic."""
         match topic.split("."):

@@ -20,10 +20,14 @@ MAXIMUM_DIGITS = 48
 MAXIMUM_SIZE = 1e18
 """Sizes above this are refused, so that sums of them stay finite in float32."""
 
-_EXACT_MANTISSA = 2**53  # every integer up to here is a float64
+EXACT_MANTISSA = 2**53
+"""Every integer up to here is a float64."""
+
 _EXACT_POWER = 22  # 10^22 is the last power of ten that is a float64
-_FLOAT_POWERS = tuple(10.0**power for power in range(_EXACT_POWER + 1))
-_INTEGER_POWERS = tuple(10**power for power in range(19))
+FLOAT_POWERS = tuple(10.0**power for power in range(_EXACT_POWER + 1))
+INTEGER_POWERS = tuple(10**power for power in range(19))
+"""Powers of ten: those that are float64, and those that are int64."""
+
 _SIGNIFICANT_BITS = 53
 _LIMB_BITS = 32
 _LIMB_MASK = 0xFFFFFFFF
@@ -63,7 +67,7 @@ def scan_decimal(text: bytes, start: int) -> tuple[int, int, int, int]:
         digit = text[position] - _ZERO
         if digit < 0 or digit > 9:
             break
-        if mantissa < _EXACT_MANTISSA:
+        if mantissa < EXACT_MANTISSA:
             mantissa = mantissa * 10 + digit
         position += 1
     digits = position - start
@@ -78,21 +82,21 @@ def scan_decimal(text: bytes, start: int) -> tuple[int, int, int, int]:
             if digit < 0 or digit > 9:
                 break
             position += 1
-            if digit != 0 and mantissa < _EXACT_MANTISSA:
+            if digit != 0 and mantissa < EXACT_MANTISSA:
                 places = position - fraction - decimals
                 if mantissa == 0:
                     mantissa = digit
-                elif places <= 9 and mantissa <= _EXACT_MANTISSA // _INTEGER_POWERS[places]:
-                    mantissa = mantissa * _INTEGER_POWERS[places] + digit
+                elif places <= 9 and mantissa <= EXACT_MANTISSA // INTEGER_POWERS[places]:
+                    mantissa = mantissa * INTEGER_POWERS[places] + digit
                 else:
-                    mantissa = _EXACT_MANTISSA
+                    mantissa = EXACT_MANTISSA
                 decimals += places
         if position == fraction:
             return Decimals.INVALID.value, 0, 0, position
         digits += position - fraction
     if digits > MAXIMUM_DIGITS:
         return Decimals.INVALID.value, 0, 0, position
-    if mantissa >= _EXACT_MANTISSA or decimals > _EXACT_POWER:
+    if mantissa >= EXACT_MANTISSA or decimals > _EXACT_POWER:
         kind = Decimals.LONG.value
     return kind, mantissa, decimals, position
 
@@ -103,7 +107,7 @@ def read_ticks(text: bytes, start: int, tick_mantissa: int, tick_decimals: int) 
     kind, mantissa, decimals, end = scan_decimal(text, start)
     if kind != Decimals.EXACT.value or mantissa == 0 or decimals > tick_decimals:
         return -1, end
-    power = _INTEGER_POWERS[tick_decimals - decimals]
+    power = INTEGER_POWERS[tick_decimals - decimals]
     if mantissa > (MAXIMUM_SCALED_PRICE - 1) // power:
         return -1, end
     scaled = mantissa * power
@@ -125,7 +129,7 @@ def read_size(text: bytes, start: int) -> tuple[float, int]:
     if kind == Decimals.INVALID.value:
         return -1.0, end
     size = (
-        mantissa / _FLOAT_POWERS[decimals]
+        mantissa / FLOAT_POWERS[decimals]
         if kind == Decimals.EXACT.value
         else nearest_float64(text, start, end)
     )
@@ -234,7 +238,7 @@ def nearest_float64(text: bytes, start: int, end: int) -> float:
         if _subtract_if_not_less(remainder, denominator):
             quotient += 1
     spare = 0
-    while quotient >> spare >= _EXACT_MANTISSA:
+    while quotient >> spare >= EXACT_MANTISSA:
         spare += 1
     half = 1 << (spare - 1)
     rest = quotient & ((1 << spare) - 1)

@@ -8,23 +8,27 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from lob.book import ASK_COUNT, ASKS, BID_COUNT, BIDS, Floats, Integers
+from lob.book import ASK_COUNT, ASKS, BID_COUNT, BIDS, TICK_DECIMALS, TICK_MANTISSA, Floats, Integers
+from lob.decimal_text import EXACT_MANTISSA, FLOAT_POWERS
 from lob.kernel import kernel
 from lob.schema import FEATURE_COUNT, LEVELS
 
-BID_TICKS, BID_SIZES, ASK_TICKS, ASK_SIZES, BID_LOGS, ASK_LOGS = range(6)
-"""Rows of a `top` array (6, LEVELS): the first levels of the book a row was last taken from."""
+BID_TICKS, BID_SIZES, ASK_TICKS, ASK_SIZES, BID_LOGS, ASK_LOGS, MID = range(7)
+"""Rows of a `top` array (7, LEVELS): the first levels of the book a row was last taken from.
+
+The first of MID is the mid price, correctly rounded; nan where that takes more than float64 arithmetic.
+"""
 
 _MICROPRICE, _SPREAD, _IMBALANCE, _FLOW = range(4 * LEVELS, FEATURE_COUNT)
 
 
 def empty_top() -> Floats:
-    """A `top` (6, LEVELS) of no row yet.
+    """A `top` (7, LEVELS) of no row yet.
 
     It is nan, which differs from any level and stands in no order to it: the next row is sampled, with flow
     0.
     """
-    return np.full((6, LEVELS), np.nan)
+    return np.full((7, LEVELS), np.nan)
 
 
 @kernel
@@ -41,7 +45,7 @@ def sample_row(
 
     It does not where the first levels are those of the last row, unless `every_message`.
 
-    header, keys, sizes: the book's state (see `lob.book`); top (6, LEVELS): the levels of the last row,
+    header, keys, sizes: the book's state (see `lob.book`); top (7, LEVELS): the levels of the last row,
     brought up to date; storage (2L, F) float32. Columns: see `lob.schema.LOB44`.
     """
     bid_count, ask_count = header[BID_COUNT], header[ASK_COUNT]
@@ -94,4 +98,13 @@ def sample_row(
     row[_FLOW] = flow
     for column in range(FEATURE_COUNT):
         mirror[column] = row[column]
+    top[MID, 0] = _mid_price(header, keys)
     return True
+
+
+@kernel
+def _mid_price(header: Integers, keys: Integers) -> float:
+    """`Instrument.mid` of a two-sided book by one division of exact numbers; nan where they are not exact."""
+    ticks = keys[BIDS, header[BID_COUNT] - 1] - keys[ASKS, header[ASK_COUNT] - 1]
+    doubled = ticks * header[TICK_MANTISSA]
+    return doubled / (2.0 * FLOAT_POWERS[header[TICK_DECIMALS]]) if doubled < EXACT_MANTISSA else np.nan

@@ -1,14 +1,41 @@
-"""From a frame's bytes to a feature row in the window: the only composition of these steps."""
+"""From a frame's bytes to a feature row in the window: the only composition of these steps.
+
+A change of the book is one jitted call. Where `lob.delta_scan` reads the frame itself, that call takes the
+frame's bytes (`scan_and_sample`); everything else is decoded first (`update_and_sample`), and so is any frame
+that the scanner does not take. Both ways come to the same.
+"""
 
 from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
 from enum import IntEnum
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from lob.book import DEFAULT_CAPACITY, BookStatus, Floats, Integers, OrderBook, update_book
+from lob.book import (
+    DEFAULT_CAPACITY,
+    USABLE,
+    BookStatus,
+    Floats,
+    Integers,
+    OrderBook,
+    apply_change,
+    update_book,
+)
+from lob.delta_scan import (
+    EVERY_MESSAGE,
+    LAST_EXCHANGE,
+    LAST_GATEWAY,
+    LAST_SEQUENCE,
+    LAST_UPDATE,
+    follow,
+    new_stream,
+    scan_delta,
+)
 from lob.errors import InputError
-from lob.features import empty_top, sample_row
+from lob.features import MID, empty_top, sample_row
 from lob.instrument import Instrument
 from lob.kernel import kernel
 from lob.messages import BookUpdate, Malformed, Message
@@ -44,11 +71,32 @@ class RowStatus(IntEnum):
     OTHER_STREAM = 12  # a book message of another symbol or depth
 
 
+ELSEWHERE = -1
+"""What `scan_and_sample` answers for a frame that it does not take: nothing was applied."""
+
+OUTCOME_SHIFT = 4
+"""Bits of a kernel's answer that hold the `RowStatus`; those above are a sequel's outcome."""
+
 _STATUSES = tuple(RowStatus)
+_STATUS_MASK = (1 << OUTCOME_SHIFT) - 1
 _ROW, _SNAPSHOT, _NO_ROW = RowStatus.ROW.value, RowStatus.SNAPSHOT.value, RowStatus.NO_ROW.value
 _APPLIED = frozenset({_ROW, _SNAPSHOT, _NO_ROW, RowStatus.ONE_SIDED.value})
 _IGNORED = RowStatus.IGNORED.value
 _KEPT_FOR_SNAPSHOT = frozenset({RowStatus.WAITING.value, RowStatus.GAP.value})
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowSequel:
+    """A kernel that goes on with a row in the call that makes it, in place of one of the two here.
+
+    It takes what `scan_and_sample` takes where `scans`, else what `update_and_sample` takes, with `arguments`
+    behind the first six, and answers the same; where it went on with a row, with an outcome of its own above
+    0, shifted by OUTCOME_SHIFT, added. It leaves the first row of a new book alone.
+    """
+
+    kernel: Callable[..., int]
+    arguments: tuple[Any, ...]
+    scans: bool
 
 
 class RowPath:
@@ -56,11 +104,13 @@ class RowPath:
 
     `sampling` and `window_length` (L) as in `lob.schema` and `lob.window`. `depth` picks one of the depths a
     venue sends a symbol's book in, by default the one whose snapshot comes first; each has its own sequence.
-    Raises InputError where a setting is not allowed.
+    Without `scan` every frame is decoded: slower, and otherwise the same. Raises InputError where a setting
+    is not allowed.
 
     After a frame: `message` is what it held; `window.latest()` the row where the status is ROW or SNAPSHOT;
-    `update_id`, `exchange_ms` and `gateway_ms` are those of the last message applied; `book` the book.
-    Changes that came before a snapshot sent apart are joined to it as one message: the snapshot's.
+    `outcome` that of the sequel where one went on with the row, else 0; `update_id`, `exchange_ms` and
+    `gateway_ms` are those of the last message applied; `book` the book. Changes that came before a snapshot
+    sent apart are joined to it as one message: the snapshot's.
     """
 
     def __init__(
@@ -73,6 +123,7 @@ class RowPath:
         *,
         capacity: int = DEFAULT_CAPACITY,
         depth: int | None = None,
+        scan: bool = True,
     ) -> None:
         if schema != LOB44:
             raise InputError(f"schema: no kernel computes {schema.name!r}; allowed: {LOB44.name!r}")
@@ -83,21 +134,37 @@ class RowPath:
         self.sampling = check_sampling(sampling)
         self.book = OrderBook(instrument, capacity)
         self.window = RingWindow(window_length, schema.feature_count)
-        self.message: Message | None = None
-        self.update_id = 0
-        self.exchange_ms = 0
-        self.gateway_ms = 0
+        self.outcome = 0
+        self.scans = scan and bool(decoder.scannable_topic(depth or 1))
+        """Whether changes are read from their frames' bytes where those are as expected."""
+        self._message: Message | None = None
+        self._scanned: bytes | None = None  # the last frame, where nobody has asked for its message yet
         self._top = empty_top()
-        self._every_message = self.sampling == "every_message"
+        self._mid = self._top[MID, :1].data
+        self._stream = new_stream(self.sampling == "every_message")
+        self._numbers = self._stream.data  # the same memory, read and written as Python's integers
         self._fixed_depth = self._depth = depth
-        self._sequence = 0  # of the last message applied
         self._snapshot_apart = decoder.snapshot_apart
         self._pending: deque[BookUpdate] = deque(maxlen=MAXIMUM_PENDING)
         self._counts = [0] * len(_STATUSES)
+        self.go_on_with(None)
+        self._follow()
 
     def on_frame(self, frame: bytes, receive_ns: int) -> RowStatus:
         """Take one frame in; `receive_ns` stands in for the exchange's time where a message has none."""
-        message = self.message = self.decoder.decode(frame)
+        if self._followed and type(frame) is bytes:
+            code = self._scan(*self._scan_arguments, self.window.next_slot, frame)
+            if code != ELSEWHERE:
+                self._scanned = frame
+                self.outcome = code >> OUTCOME_SHIFT
+                code &= _STATUS_MASK
+                if code == _ROW:
+                    code = self._take_row()
+                self._counts[code] += 1
+                return _STATUSES[code]
+        self.outcome = 0
+        self._scanned = None
+        message = self._message = self.decoder.decode(frame)
         if not isinstance(message, BookUpdate):
             not_json = isinstance(message, Malformed)
             code = RowStatus.NOT_JSON.value if not_json else RowStatus.NOT_BOOK.value
@@ -112,17 +179,67 @@ class RowPath:
         self._counts[code] += 1
         return _STATUSES[code]
 
+    def go_on_with(self, sequel: RowSequel | None) -> None:
+        """Have rows gone on with by `sequel` from now on; by none where it is None.
+
+        Its kernel is called once without effect, so that it is compiled before the next frame.
+        """
+        book = self.book
+        own = (book.header, book.keys, book.sizes, self._top, self.window.storage, self._stream)
+        self._scan: Callable[..., int] = scan_and_sample
+        self._update: Callable[..., int] = update_and_sample
+        self._scan_arguments: tuple[Any, ...] = own
+        self._update_arguments: tuple[Any, ...] = own
+        if sequel is None:
+            return
+        if sequel.scans:
+            self._scan, self._scan_arguments = sequel.kernel, own + sequel.arguments
+            self._scan(*self._scan_arguments, self.window.next_slot, b"")
+        else:
+            self._update, self._update_arguments = sequel.kernel, own + sequel.arguments
+            self._update(*self._update_arguments, self.window.next_slot, -1, -1, -1, b"", b"")
+
     def reset(self) -> None:
         """Start again from nothing, as on a new connection: no book until a snapshot, no rows."""
         self.book.invalidate()
         self._forget_rows()
         self._pending.clear()
         self._depth = self._fixed_depth
+        self._follow()
+
+    @property
+    def message(self) -> Message | None:
+        """What the last frame held; None before the first."""
+        if self._scanned is not None:
+            self._message = self.decoder.decode(self._scanned)
+            self._scanned = None
+        return self._message
+
+    @property
+    def update_id(self) -> int:
+        """The number of the last message applied; 0 before the first."""
+        return self._numbers[LAST_UPDATE]
+
+    @property
+    def exchange_ms(self) -> int:
+        """When the matching engine made the last message applied."""
+        return self._numbers[LAST_EXCHANGE]
+
+    @property
+    def gateway_ms(self) -> int:
+        """When the exchange sent the last message applied."""
+        return self._numbers[LAST_GATEWAY]
 
     @property
     def mid(self) -> float:
         """The book's mid price, correctly rounded; nan while a side is empty."""
         return self.book.mid
+
+    @property
+    def row_mid(self) -> float:
+        """The mid price at the newest row, as `mid` was then; only right after that row's frame."""
+        mid = self._mid[0]
+        return mid if mid == mid else self.book.mid
 
     @property
     def counters(self) -> dict[str, int]:
@@ -132,7 +249,8 @@ class RowPath:
     @property
     def held_snapshot(self) -> bool:
         """Whether the last frame held a snapshot; where it was IGNORED, the book still is as sent."""
-        return isinstance(self.message, BookUpdate) and self.message.is_snapshot
+        message = None if self._scanned is not None else self._message  # what is scanned is a change
+        return isinstance(message, BookUpdate) and message.is_snapshot
 
     def _takes_depth(self, message: BookUpdate) -> bool:
         """Whether a message of another depth is ours; the first snapshot's depth is taken for good."""
@@ -140,25 +258,27 @@ class RowPath:
             return False
         if message.is_snapshot:
             self._depth = message.depth
+            self._follow()
         return True
+
+    def _follow(self) -> None:
+        """Scan the changes of the book's topic from now on, where they can be and its depth is known."""
+        topic = self.decoder.scannable_topic(self._depth) if self.scans and self._depth else b""
+        self._followed = follow(self._stream, topic, self.symbol.encode())
 
     def _on_change(self, update: BookUpdate) -> int:
         """Apply a change and sample; answers a `RowStatus` as an int."""
-        book, window = self.book, self.window
-        code = update_and_sample(
-            book.header,
-            book.keys,
-            book.sizes,
-            self._top,
-            window.storage,
-            window.next_slot,
-            self._every_message,
+        code = self._update(
+            *self._update_arguments,
+            self.window.next_slot,
             update.first_update_id,
             update.update_id,
             update.previous_update_id,
             bytes(update.bids),
             bytes(update.asks),
         )
+        self.outcome = code >> OUTCOME_SHIFT
+        code &= _STATUS_MASK
         if code in _APPLIED:
             self._take_times(update)
             if code == _ROW:
@@ -166,10 +286,10 @@ class RowPath:
         elif self._snapshot_apart:
             if code in _KEPT_FOR_SNAPSHOT:
                 self._pending.append(update)
-        elif code == _IGNORED and update.sequence > self._sequence:
+        elif code == _IGNORED and update.sequence > self._numbers[LAST_SEQUENCE]:
             # Newer by the venue's count of everything, older by the book's: the book's numbers began anew
             # with a snapshot that never came, and would in time climb to the one expected next.
-            book.invalidate()
+            self.book.invalidate()
             code = RowStatus.GAP.value
         return code
 
@@ -186,8 +306,9 @@ class RowPath:
             self._forget_rows()
         if status.value in _APPLIED:
             self._take_times(update)
-            self.exchange_ms = self.exchange_ms or receive_ns // 1_000_000
-            self.gateway_ms = self.gateway_ms or self.exchange_ms
+            numbers = self._numbers
+            numbers[LAST_EXCHANGE] = numbers[LAST_EXCHANGE] or receive_ns // 1_000_000
+            numbers[LAST_GATEWAY] = numbers[LAST_GATEWAY] or numbers[LAST_EXCHANGE]
             status = self._join_pending(status)
         if status.value not in {_ROW, _SNAPSHOT}:
             return status.value
@@ -197,7 +318,7 @@ class RowPath:
             book.keys,
             book.sizes,
             self._top,
-            self._every_message,
+            bool(self._numbers[EVERY_MESSAGE]),
             window.storage,
             window.next_slot,
         )
@@ -226,14 +347,50 @@ class RowPath:
         return code
 
     def _take_times(self, update: BookUpdate) -> None:
-        self._sequence = update.sequence
-        self.update_id = update.update_id
-        self.exchange_ms = update.exchange_ms
-        self.gateway_ms = update.gateway_ms
+        numbers = self._numbers
+        numbers[LAST_UPDATE] = update.update_id
+        numbers[LAST_SEQUENCE] = update.sequence
+        numbers[LAST_EXCHANGE] = update.exchange_ms
+        numbers[LAST_GATEWAY] = update.gateway_ms
 
     def _forget_rows(self) -> None:
         self.window.reset()
         self._top.fill(np.nan)
+
+
+@kernel
+def scan_and_sample(
+    header: Integers,
+    keys: Integers,
+    sizes: Floats,
+    top: Floats,
+    storage: npt.NDArray[np.float32],
+    stream: Integers,
+    slot: int,
+    frame: bytes,
+) -> int:
+    """Apply the change in `frame`, write its row to `slot` if sampled; a `RowStatus` as an int, or ELSEWHERE.
+
+    header, keys, sizes, top, storage as `sample_row` takes them; stream as `lob.delta_scan.follow` left it.
+    """
+    bids, asks, update_id, sequence, gateway_ms, exchange_ms = scan_delta(frame, stream, header, keys, sizes)
+    if bids < 0:
+        return ELSEWHERE
+    status = apply_change(header, keys, sizes, update_id, update_id, -1, bids, asks)
+    if status == BookStatus.IGNORED.value and sequence > stream[LAST_SEQUENCE]:
+        header[USABLE] = 0  # the book's numbers began anew: see RowPath._on_change
+        return RowStatus.GAP.value
+    if status != BookStatus.OK.value and status != BookStatus.ONE_SIDED.value:
+        return status
+    stream[LAST_UPDATE] = update_id
+    stream[LAST_SEQUENCE] = sequence
+    stream[LAST_EXCHANGE] = exchange_ms
+    stream[LAST_GATEWAY] = gateway_ms
+    if status != BookStatus.OK.value:
+        return status
+    if sample_row(header, keys, sizes, top, stream[EVERY_MESSAGE] != 0, storage, slot):
+        return RowStatus.ROW.value
+    return RowStatus.NO_ROW.value
 
 
 @kernel
@@ -243,20 +400,23 @@ def update_and_sample(
     sizes: Floats,
     top: Floats,
     storage: npt.NDArray[np.float32],
+    stream: Integers,
     slot: int,
-    every_message: bool,
     first_update_id: int,
     update_id: int,
     previous_update_id: int,
     bids: bytes,
     asks: bytes,
 ) -> int:
-    """Apply a change to the book and write its row to `slot` if sampled; answers a `RowStatus` as an int."""
+    """Apply a decoded change and write its row to `slot` if sampled; answers a `RowStatus` as an int.
+
+    Of `stream` only EVERY_MESSAGE is read; the rest as `scan_and_sample` and `lob.book.update_book`.
+    """
     status = update_book(
         header, keys, sizes, False, False, first_update_id, update_id, previous_update_id, bids, asks
     )
     if status != BookStatus.OK.value:
         return status
-    if sample_row(header, keys, sizes, top, every_message, storage, slot):
+    if sample_row(header, keys, sizes, top, stream[EVERY_MESSAGE] != 0, storage, slot):
         return RowStatus.ROW.value
     return RowStatus.NO_ROW.value

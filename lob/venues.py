@@ -20,6 +20,9 @@ class Decoder(Protocol):
     def decode(self, frame: bytes) -> Message:
         """The message in `frame`, `Malformed` where there is none; never raises."""
 
+    def scannable_topic(self, depth: int) -> bytes:
+        """What stands before the symbol in the topic whose changes `lob.delta_scan` reads; empty for none."""
+
 
 def make_decoder(venue: str) -> Decoder:
     """A decoder of `venue`'s frames; raises InputError for a venue there is none for."""
