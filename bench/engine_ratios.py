@@ -1,4 +1,4 @@
-"""How engines and peers of one run compare: ratios at p50, and the targets that were set for them."""
+"""How engines and peers of one run compare: ratios, and the targets that were set for them."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -44,7 +44,7 @@ class EngineRatios:
         self._places = {key_of(result): place for place, result in enumerate(self.results)}
 
     def speedup(self, key: Key, other: Key) -> float | None:
-        """How many times faster `key` is than `other` at p50; None where one was not measured."""
+        """How many times faster `key` is than `other`, both uninterrupted; None where one was not measured."""
         if key == other or key not in self._places or other not in self._places:
             return None
         return self._runs.speedup(self._places[key], self._places[other])
@@ -56,6 +56,10 @@ class EngineRatios:
     def over_window(self, result: Result) -> float | None:
         """How many times faster than `ort-window` of the same weights."""
         return self.speedup(key_of(result), ("ort-window", result.model, "float32"))
+
+    def processor_us(self, result: Result) -> float:
+        """Processor time of a call on average."""
+        return self._runs.processor_us(self._places[key_of(result)])
 
     def targets(self) -> list[Target]:
         """What was set for the subjects that were measured, in the order it was set."""

@@ -22,12 +22,15 @@ COLUMNS = (
     "p99.9",
     "max",
     "max/p50",
+    "cpu",
     "x reference",
     "x window",
 )
 EXPLAINED = (
-    "x reference: how many times faster at p50 than reference-export; x window: than ort-window of the same "
-    "weights; each the median of the runs' ratios"
+    "cpu: processor time of a call on average, the loop around it included; x reference: how many times faster "
+    "than reference-export; x window: than ort-window of the same weights. A ratio takes each side's p50, or cpu "
+    "where that is less, since other work on the core interrupts every long call and hardly a short one; it is "
+    "the median of the runs' ratios"
 )
 
 
@@ -77,6 +80,7 @@ def _cells(result: Result, ratios: EngineRatios) -> tuple[str, ...]:
         f"{result.count:,}",
         *map(figure_text, figures),
         f"{result.max / max(result.p50, 1e-3):,.0f}",
+        figure_text(ratios.processor_us(result)),
         _ratio_text(ratios.over_reference(result)),
         _ratio_text(ratios.over_window(result)),
     )

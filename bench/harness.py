@@ -12,10 +12,11 @@ Method, the same for every subject:
 """
 
 import gc
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from time import perf_counter_ns
+from time import perf_counter_ns, thread_time_ns
 from typing import Protocol
 
 import numpy as np
@@ -92,6 +93,8 @@ class Measured:
 
     subject: Subject
     durations_ns: Samples  # (count,) int64, in the order of the calls
+    processor_ns: float = math.inf
+    """Processor time of a timed call on average, with what the subject does around it; infinite if untold."""
 
 
 class ClockReading:
@@ -124,10 +127,8 @@ def run_interleaved(
     they have as many turns as the others and so fewer samples, and a like share of the untimed calls.
     """
     plans = [plan] * len(subjects) if blocks is None else [plan.with_block(block) for block in blocks]
-    measured = [
-        Measured(subject=subject, durations_ns=np.zeros(own.count, dtype=np.int64))
-        for subject, own in zip(subjects, plans, strict=True)
-    ]
+    durations_ns = [np.zeros(own.count, dtype=np.int64) for own in plans]
+    processor_ns = [0] * len(plans)
     rounds = list(zip(*(_spans(own.count, own.block) for own in plans), strict=True))
     done, total = 0, len(subjects) * (len(rounds) + 1)
     with _garbage_collector_off():
@@ -138,13 +139,18 @@ def run_interleaved(
                 on_progress(done, total)
         lead_ins = [np.zeros(own.lead_in, dtype=np.int64) for own in plans]
         for spans in rounds:
-            for one, span, lead_in in zip(measured, spans, lead_ins, strict=True):
-                one.subject.measure(lead_in)
-                one.subject.measure(one.durations_ns[span])
+            for place, (subject, span) in enumerate(zip(subjects, spans, strict=True)):
+                subject.measure(lead_ins[place])
+                start_ns = thread_time_ns()
+                subject.measure(durations_ns[place][span])
+                processor_ns[place] += thread_time_ns() - start_ns
                 done += 1
                 if on_progress is not None:
                     on_progress(done, total)
-    return measured
+    return [
+        Measured(subject=subject, durations_ns=taken, processor_ns=spent / taken.size)
+        for subject, taken, spent in zip(subjects, durations_ns, processor_ns, strict=True)
+    ]
 
 
 def fitting_block(subject: Subject, plan: Plan, turn_ns: int) -> int:

@@ -32,6 +32,8 @@ class MachineReport(Machine, frozen=True, kw_only=True, omit_defaults=True):
     """What was held to be true of the subjects before their figures were given out."""
     models: tuple[str, ...] = ()
     """What is to be known of the models that were timed."""
+    targets: tuple[str, ...] = ()
+    """What was to be reached and what was found, ratios of uninterrupted calls."""
     runs: int = 1
     """How often all was measured; with more than one, percentiles are the median of the runs'."""
     core: int | None = None
@@ -97,6 +99,7 @@ def machine_report(
     preemptions: int | None,
     checks: Sequence[str] = (),
     models: Sequence[str] = (),
+    targets: Sequence[str] = (),
     runs: int = 1,
     core: int | None = None,
     load_average_after: tuple[float, float, float] | None = None,
@@ -117,6 +120,7 @@ def machine_report(
         preemptions=preemptions,
         checks=tuple(checks),
         models=tuple(models),
+        targets=tuple(targets),
         runs=runs,
         core=core,
         load_average_after=load_average_after,

@@ -109,9 +109,10 @@ def command(
     A sample is one call between two readings of a clock; the row is already in memory. All samples are kept
     and percentiles are samples, no buckets. Subjects take turns in blocks of 32 calls, slow ones with fewer,
     so that a turn is at most some 20 ms; they have fewer samples, which `count` tells. A figure is the median
-    of the runs' (the largest: of all). Ratios are taken within each run. The garbage collector is off while
-    timing. One thread. Needs the training extra; the reference's graph is written and loaded anew each time,
-    which takes half a minute.
+    of the runs' (the largest: of all). Ratios are taken within each run, of p50, or of processor time where
+    that is less: other work on the core interrupts every long call and hardly a short one. The garbage
+    collector is off while timing. One thread. Needs the training extra; the reference's graph is written and
+    loaded anew each time, which takes half a minute.
     """
     plan = Plan(count=count, warmup=warmup, block=BLOCK)
     _require(sizes, blocks, png, html)
@@ -141,6 +142,7 @@ def command(
             frames=f"{ROWS:,} rows of seeded Bybit deltas, seed {seed}, in memory, again and again",
             preemptions=None if before is None or after is None else after - before,
             models=made.notes,
+            targets=[str(target) for target in ratios.targets()],
             runs=runs,
             core=cpu,
             load_average_after=os.getloadavg() if hasattr(os, "getloadavg") else None,

@@ -12,6 +12,7 @@ from pathlib import Path
 import onnx
 import torch
 from torch import Tensor, nn
+from torch.jit._trace import TracerWarning
 
 OPSET = 17
 
@@ -32,9 +33,7 @@ def export_traced(
     axes = {inputs[0]: {0: "batch"}, outputs[0]: {0: "batch"}} if dynamic_batch else None
     with warnings.catch_warnings(), torch.no_grad():
         warnings.filterwarnings("ignore", category=DeprecationWarning)  # the exporter, of itself
-        warnings.filterwarnings(
-            "ignore", category=torch.jit.TracerWarning
-        )  # that a trace holds for its sizes
+        warnings.filterwarnings("ignore", category=TracerWarning)  # that a trace holds for its sizes
         for said in (
             "Using padding=.same. with even kernel",
             "Exporting a model to ONNX with a batch_size other",

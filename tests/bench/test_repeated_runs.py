@@ -1,6 +1,7 @@
 """Figures of several runs: medians of percentiles, ratios within each, shorter turns for slow subjects."""
 
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -54,6 +55,27 @@ def test_percentiles_are_medians_of_the_runs_and_the_largest_is_of_all(runs: Rep
 def test_a_ratio_is_the_median_of_those_within_the_runs(runs: RepeatedRuns) -> None:
     assert runs.speedup(0, 1) == pytest.approx(10.0)  # 20 / 4 of the medians would be 5
     assert runs.speedup(1, 0) == pytest.approx(0.1)
+
+
+def test_a_ratio_takes_processor_time_where_calls_were_interrupted() -> None:
+    fast, slow = measured("fast", [2, 2, 9]), measured("slow", [40, 60, 80])
+    run = [replace(fast, processor_ns=2_500.0), replace(slow, processor_ns=30_000.0)]
+    found = RepeatedRuns(runs=[run])
+    assert found.speedup(0, 1) == pytest.approx(30 / 2)
+    assert (found.processor_us(0), found.processor_us(1)) == (2.5, 30.0)
+
+
+def test_processor_time_is_that_of_the_timed_calls() -> None:
+    class Busy(Taking):
+        def measure(self, durations_ns: Samples) -> None:
+            end = time.thread_time_ns() + 2_000_000 * len(durations_ns)
+            while time.thread_time_ns() < end:
+                pass
+
+    busy, asleep = Busy("busy", [1]), Taking("asleep", [1], sleep_s=0.004)
+    found = run_interleaved([busy, asleep], Plan(count=4, warmup=0, block=2, lead_in=1))
+    assert 2_000_000 <= found[0].processor_ns
+    assert found[1].processor_ns < 4_000_000
 
 
 def test_every_run_times_every_subject() -> None:
