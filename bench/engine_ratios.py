@@ -44,7 +44,7 @@ class EngineRatios:
         self._places = {key_of(result): place for place, result in enumerate(self.results)}
 
     def speedup(self, key: Key, other: Key) -> float | None:
-        """How many times faster `key` is than `other`, both uninterrupted; None where one was not measured."""
+        """How many times faster `key` is than `other`, uninterrupted; None where one was not measured."""
         if key == other or key not in self._places or other not in self._places:
             return None
         return self._runs.speedup(self._places[key], self._places[other])

@@ -27,10 +27,10 @@ COLUMNS = (
     "x window",
 )
 EXPLAINED = (
-    "cpu: processor time of a call on average, the loop around it included; x reference: how many times faster "
-    "than reference-export; x window: than ort-window of the same weights. A ratio takes each side's p50, or cpu "
-    "where that is less, since other work on the core interrupts every long call and hardly a short one; it is "
-    "the median of the runs' ratios"
+    "cpu: processor time of a call on average, the loop around it included; x reference: how many times "
+    "faster than reference-export; x window: than ort-window of the same weights. A ratio takes each side's "
+    "p50, or cpu where that is less, since other work on the core interrupts every long call and hardly a "
+    "short one; it is the median of the runs' ratios"
 )
 
 

@@ -74,7 +74,7 @@ def test_processor_time_is_that_of_the_timed_calls() -> None:
 
     busy, asleep = Busy("busy", [1]), Taking("asleep", [1], sleep_s=0.004)
     found = run_interleaved([busy, asleep], Plan(count=4, warmup=0, block=2, lead_in=1))
-    assert 2_000_000 <= found[0].processor_ns
+    assert found[0].processor_ns >= 2_000_000
     assert found[1].processor_ns < 4_000_000
 
 
