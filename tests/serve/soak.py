@@ -96,6 +96,8 @@ class Findings:
     not_live_views: int = 0
     wrong_book_views: list[str] = field(default_factory=list)
     received: int = 0
+    missed: int = 0  # left out by the service for a reader that did not keep up
+    silently_lost: int = 0
     right_received: int = 0
     wrong_received: list[str] = field(default_factory=list)
     states: Counter[str] = field(default_factory=Counter)
@@ -114,6 +116,8 @@ class Checker:
         self._made: OrderedDict[tuple[str, int], tuple[int, float]] = OrderedDict()  # by symbol, receive_ns
         self._views: list[tuple[float, str, int, str]] = []
         self._received: list[tuple[float, Prediction]] = []
+        self._made_ns: dict[str, list[int]] = {}
+        self._received_ns: dict[str, list[int]] = {}
 
     def add_view(self, symbol: str, update_id: int, digest: str) -> None:
         """A book came over HTTP."""
@@ -124,6 +128,15 @@ class Checker:
         """A prediction came over the websocket."""
         self._findings.received += 1
         self._received.append((time.monotonic(), prediction))
+        self._received_ns.setdefault(prediction.symbol, []).append(prediction.receive_ns)
+
+    def not_received(self) -> int:
+        """How many predictions were published between the first and the last received and not received."""
+        total = 0
+        for symbol, received in self._received_ns.items():
+            first, last = min(received), max(received)
+            total += sum(first <= made <= last for made in self._made_ns[symbol]) - len(received)
+        return total
 
     def check(self, *, final: bool = False) -> None:
         """Read what is new and compare; what has no counterpart yet waits, but not for ever."""
@@ -148,6 +161,7 @@ class Checker:
             findings.predictions += 1
             self._waiting.append((now_s, (symbol, int(update_id), int(sequence)), digest))
             self._made[symbol, int(receive_ns)] = (int(update_id), float(mid))
+            self._made_ns.setdefault(symbol, []).append(int(receive_ns))
         for line in self._book_log.lines():
             entry = json.loads(line)
             findings.updates += 1
@@ -293,6 +307,7 @@ async def soak(config: SoakConfig, folder: Path) -> dict[str, Any]:
             with suppress(AssertionError):
                 codes[child.name] = await child.stop()
     checker.check(final=True)
+    findings.silently_lost = checker.not_received() - findings.missed
     return _report(config, findings, (exchange, service), codes, fault_log, seconds) | {"died": died}
 
 
@@ -330,6 +345,7 @@ async def _run(
 async def _subscribe(url: str, symbols: tuple[str, ...], checker: Checker, findings: Findings) -> None:
     client = StreamClient(url, symbols)
     async for push, _ in client.messages():
+        findings.missed += push.missed
         if push.type == "prediction":
             checker.add_received(msgspec.json.decode(push.data, type=Prediction))
         else:
@@ -393,6 +409,8 @@ def _report(
         "wrong_book_views": len(findings.wrong_book_views),
         "not_live_views": findings.not_live_views,
         "received": findings.received,
+        "missed": findings.missed,
+        "silently_lost": findings.silently_lost,
         "right_received": findings.right_received,
         "wrong_received": len(findings.wrong_received),
         "states": dict(findings.states),
@@ -425,6 +443,7 @@ def is_clean(report: dict[str, Any]) -> bool:
         )
         and all(code == 0 for code in report["exit_codes"].values())
         and not report["died"]
+        and report["silently_lost"] <= 0
         and report["right_books"] == report["predictions"] > 0
         and report["right_received"] > 0
         and report["fault_count"] > 0
