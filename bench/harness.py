@@ -131,7 +131,7 @@ def run_interleaved(
     processor_ns = [0] * len(plans)
     rounds = list(zip(*(_spans(own.count, own.block) for own in plans), strict=True))
     done, total = 0, len(subjects) * (len(rounds) + 1)
-    with _garbage_collector_off():
+    with garbage_collector_off():
         for subject, own in zip(subjects, plans, strict=True):
             subject.measure(np.zeros(own.warmup, dtype=np.int64))
             done += 1
@@ -174,7 +174,7 @@ def _spans(count: int, block: int) -> Iterator[slice]:
 
 
 @contextmanager
-def _garbage_collector_off() -> Iterator[None]:
+def garbage_collector_off() -> Iterator[None]:
     """Collect once, then keep the collector away from the run; put back what was there."""
     was_enabled = gc.isenabled()
     gc.collect()

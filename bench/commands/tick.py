@@ -1,0 +1,154 @@
+"""`mambalob bench tick`: a frame's bytes to a prediction, back to back and at the times an exchange sends."""
+
+import os
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import Final, get_args
+
+import click
+import numpy as np
+
+from bench.frame_source import seeded_source
+from bench.harness import ClockReading, Measured, Plan, Subject, garbage_collector_off, run_interleaved
+from bench.machine import describe_machine, preemptions_so_far
+from bench.open_loop import SCHEDULES, OpenLoopTick
+from bench.pinning import pinned_to
+from bench.repeated_runs import RepeatedRuns
+from bench.report import Result, encode_report, machine_report, print_report, report_of
+from bench.stages import OnFrameStage
+from bench.terminal import table_console, timing_progress
+from bench.weights import Block, Size, weights_to_time
+from lob.errors import InputError
+
+MOST_US: Final = {"nano": 5.0, "small": 10.0, "base": 35.0}
+"""The p50 in a closed loop that was to be reached, by size."""
+MOST_SPREAD: Final = 3.0
+"""p99 over p50 on a quiet core."""
+
+
+@click.command("tick")
+@click.option(
+    "--size",
+    "sizes",
+    type=click.Choice(get_args(Size)),
+    multiple=True,
+    default=get_args(Size),
+    show_default=True,
+    help="May be given again.",
+)
+@click.option("--block", type=click.Choice(get_args(Block)), default="ssd", show_default=True)
+@click.option("--count", default=5_000, show_default=True, help="Timed ticks of a closed loop in a run.")
+@click.option("--warmup", default=500, show_default=True, help="Untimed ticks before it.")
+@click.option(
+    "--seconds", default=3.0, show_default=True, help="Of each open loop in a run; 0 leaves them out."
+)
+@click.option("--runs", default=5, show_default=True, help="Runs; percentiles are medians of theirs.")
+@click.option("--cpu", type=click.IntRange(min=0), metavar="N", help="Keep the process on core N.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the frames.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+def command(
+    sizes: tuple[Size, ...],
+    block: Block,
+    count: int,
+    warmup: int,
+    seconds: float,
+    runs: int,
+    cpu: int | None,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Time a whole tick: a delta's bytes to calibrated probabilities, called from Python.
+
+    The models are those `bench stages` takes without --model, the engine is what `auto` chooses. `on_frame`
+    is the closed loop: the next frame when the last is done, sizes in turns. `on_frame-1x`, `-10x` and
+    `-100x` are open loops at Bybit's rate for 50 levels (a frame in 20 ms), ten and a hundred times it,
+    `on_frame-burst` 50 frames at once every second: a frame's latency runs from its intended send time, so
+    what waits behind a slow tick is in it. The process sleeps until half a millisecond before a frame is due,
+    then watches the clock. The garbage collector is off while timing.
+    """
+    plan = Plan(count=count, warmup=warmup)
+    _require(sizes, runs, seconds)
+    source = seeded_source(seed)
+    with ExitStack() as stack:
+        stack.enter_context(pinned_to(cpu))
+        machine = describe_machine()
+        closed: list[Subject] = []
+        open_loops: list[OpenLoopTick] = []
+        for size in sizes:
+            weights = stack.enter_context(weights_to_time(None, size=size, block=block, seed=seed))
+            closed.append(OnFrameStage(source, weights.artifact, "auto", weights.label))
+            if seconds > 0:
+                open_loops += [
+                    OpenLoopTick(source, weights.artifact, weights.label, schedule) for schedule in SCHEDULES
+                ]
+        before = preemptions_so_far()
+        clock = ClockReading()
+        found: list[list[Measured]] = []
+        clocks: list[Measured] = []
+        with timing_progress() as on_progress:
+            for run in range(runs):
+                *loops, clocks_now = run_interleaved([*closed, clock], plan)
+                clocks = [clocks_now]
+                found.append([*loops, *_open_loops(open_loops, seconds)])
+                if on_progress is not None:
+                    on_progress(run + 1, runs)
+        after = preemptions_so_far()
+    results = RepeatedRuns(runs=found).results()
+    targets = tick_targets(sizes, results)
+    report = report_of(
+        results,
+        machine_report(
+            machine,
+            clocks,
+            frames=source.title,
+            preemptions=None if before is None or after is None else after - before,
+            targets=targets,
+            runs=runs,
+            core=cpu,
+            load_average_after=os.getloadavg() if hasattr(os, "getloadavg") else None,
+        ),
+    )
+    if as_json:
+        click.echo(encode_report(report))
+        return
+    methods = [one.subject.method for one in found[0]]
+    print_report(report, methods, table_console(), ratios=targets)
+
+
+def tick_targets(sizes: Sequence[Size], results: Sequence[Result]) -> list[str]:
+    """What was set for the closed loop of each size, whose results come in the order of `sizes`."""
+    closed = [result for result in results if result.subject == OnFrameStage.name]
+    lines = []
+    for size, result in zip(sizes, closed, strict=True):
+        spread = result.p99 / result.p50
+        lines.append(
+            f"{size}: p50 {result.p50:.2f} us, target below {MOST_US[size]:g} us"
+            f"{_missed(result.p50 >= MOST_US[size])}; p99 {spread:.1f} times p50, "
+            f"target at most {MOST_SPREAD:g} on a quiet core{_missed(spread > MOST_SPREAD)}"
+        )
+    return lines
+
+
+def _missed(missed: bool) -> str:
+    return " (missed)" if missed else ""
+
+
+def _open_loops(loops: Sequence[OpenLoopTick], seconds: float) -> list[Measured]:
+    """Every loop for `seconds`, one after the other."""
+    measured = []
+    with garbage_collector_off():
+        for loop in loops:
+            durations_ns = np.zeros(loop.schedule.frames_in(seconds), dtype=np.int64)
+            loop.measure(durations_ns)
+            measured.append(Measured(subject=loop, durations_ns=durations_ns))
+    return measured
+
+
+def _require(sizes: Sequence[str], runs: int, seconds: float) -> None:
+    """Raise InputError for what cannot be run."""
+    if len(set(sizes)) != len(sizes):
+        raise InputError(f"--size: {', '.join(sizes)} came; each is allowed once")
+    if runs < 1:
+        raise InputError(f"runs is {runs}; at least 1 is needed")
+    if not 0 <= seconds <= 3600:
+        raise InputError(f"seconds is {seconds}; 0 to 3600 is allowed")

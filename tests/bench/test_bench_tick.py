@@ -1,0 +1,108 @@
+"""The command `bench tick`: real runs of small counts; no test looks at how long anything took."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import msgspec
+import pytest
+from click.testing import CliRunner, Result
+
+from bench.commands.bench import command
+from bench.commands.tick import tick_targets
+from bench.report import Report
+from bench.report import Result as Figures
+from bench.weights import Weights
+from inference.artifact import Artifact
+from mambalob import main
+
+FEW = ["--count", "20", "--warmup", "4", "--runs", "2"]
+
+
+@pytest.fixture(autouse=True)
+def one_model(nano_artifact: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The model of the other tests for every size: random ones take seconds to export."""
+
+    @contextmanager
+    def weights(name: None, *, size: str, block: str, seed: int) -> Iterator[Weights]:
+        yield Weights(artifact=nano_artifact, label=f"{size}-{block}")
+
+    monkeypatch.setattr("bench.commands.tick.weights_to_time", weights)
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(command, ["tick", *FEW, *arguments], catch_exceptions=False)
+
+
+def test_json_has_the_closed_loop_and_every_open_one() -> None:
+    result = run("--size", "nano", "--size", "base", "--seconds", "0.05", "--json")
+    assert result.exit_code == 0
+    assert result.stdout.count("\n") == 1
+    report = msgspec.json.decode(result.stdout, type=Report)
+    loops = ["on_frame-1x", "on_frame-10x", "on_frame-100x", "on_frame-burst"]
+    assert [(one.subject, one.model) for one in report.results] == [
+        ("on_frame", "nano-ssd"),
+        ("on_frame", "base-ssd"),
+        *((loop, model) for model in ("nano-ssd", "base-ssd") for loop in loops),
+    ]
+    counts = {(one.subject, one.count) for one in report.results}
+    assert counts == {
+        ("on_frame", 40),
+        ("on_frame-1x", 4),
+        ("on_frame-10x", 50),
+        ("on_frame-100x", 500),
+        ("on_frame-burst", 100),
+    }
+    for one in report.results:
+        assert 0 < one.p50 <= one.p90 <= one.p99 <= one.p999 <= one.max
+    assert [line.split(":")[0] for line in report.machine.targets] == ["nano", "base"]
+
+
+def test_table_without_open_loops() -> None:
+    result = run("--size", "small", "--seconds", "0")
+    assert result.exit_code == 0
+    for part in ("on_frame", "small-ssd", "small: p50 ", "runs: 2", "garbage collector: off while timing"):
+        assert part in result.stdout
+    assert "on_frame-1x" not in result.stdout
+
+
+def test_targets_say_what_is_missed() -> None:
+    def figures(p50: float, p99: float) -> Figures:
+        return Figures(
+            subject="on_frame",
+            model="m",
+            precision="float32",
+            unit="us",
+            count=1,
+            p50=p50,
+            p90=p50,
+            p99=p99,
+            p999=p99,
+            max=p99,
+        )
+
+    met, missed = tick_targets(["nano", "small"], [figures(4.9, 9.8), figures(10.0, 31.0)])
+    assert met == (
+        "nano: p50 4.90 us, target below 5 us; p99 2.0 times p50, target at most 3 on a quiet core"
+    )
+    assert missed == (
+        "small: p50 10.00 us, target below 10 us (missed); "
+        "p99 3.1 times p50, target at most 3 on a quiet core (missed)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--runs", "0"], "runs is 0"),
+        (["--seconds", "-1"], "seconds is -1.0"),
+        (["--seconds", "nan"], "seconds is nan"),
+        (["--size", "nano", "--size", "nano"], "each is allowed once"),
+        (["--cpu", "4095"], "--cpu: 4095 came"),
+    ],
+)
+def test_an_error_is_one_line(arguments: list[str], message: str) -> None:
+    result = CliRunner().invoke(main, ["bench", "tick", *arguments])
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert result.stderr.count("\n") == 1
+    assert message in result.stderr
