@@ -7,6 +7,7 @@ from typing import Final
 from bench.engine_subjects import IN_JIT, PRECISIONS
 from bench.repeated_runs import RepeatedRuns
 from bench.report import Result
+from bench.row_subject import IDLE
 
 REFERENCE: Final = ("reference-export", "reference", "float32")
 REDUCED: Final = tuple(precision for precision in PRECISIONS if precision != "float32")
@@ -50,12 +51,13 @@ class EngineRatios:
         return self._runs.speedup(self._places[key], self._places[other])
 
     def over_reference(self, result: Result) -> float | None:
-        """How many times faster than the reference design's export."""
-        return self.speedup(key_of(result), REFERENCE)
+        """How many times faster than the reference design's export, both warm or both after idle."""
+        subject, model, precision = REFERENCE
+        return self.speedup(key_of(result), (subject + _idle(result), model, precision))
 
     def over_window(self, result: Result) -> float | None:
-        """How many times faster than `ort-window` of the same weights."""
-        return self.speedup(key_of(result), ("ort-window", result.model, "float32"))
+        """How many times faster than `ort-window` of the same weights, both warm or both after idle."""
+        return self.speedup(key_of(result), ("ort-window" + _idle(result), result.model, "float32"))
 
     def processor_us(self, result: Result) -> float:
         """Processor time of a call on average."""
@@ -109,6 +111,10 @@ class EngineRatios:
 def key_of(result: Result) -> Key:
     """What a result is looked up by."""
     return result.subject, result.model, result.precision
+
+
+def _idle(result: Result) -> str:
+    return IDLE if result.subject.endswith(IDLE) else ""
 
 
 def _s6(key: Key) -> Key:

@@ -8,12 +8,17 @@ import math
 import time
 from collections.abc import Callable
 from time import perf_counter_ns
+from typing import Final
 
 from bench.harness import Subject
 from bench.row_tape import Rows
 from bench.samples import Samples
 from lob.errors import InputError
 from lob.window import RingWindow
+
+
+IDLE: Final = "-idle"
+"""Ends the name of a subject that is called after idle."""
 
 
 class RowSubject:
@@ -60,7 +65,7 @@ class IdleSubject:
     def __init__(self, warm: Subject, idle_ms: float) -> None:
         """Share the calls of `warm`; raises InputError where `idle_ms` is not above 0."""
         require_idle(idle_ms)
-        self.name = f"{warm.name}-idle"
+        self.name = warm.name + IDLE
         self.model, self.precision = warm.model, warm.precision
         self.method = f"the same call after {idle_ms:g} ms asleep"
         self._warm, self._idle_s = warm, idle_ms / 1000

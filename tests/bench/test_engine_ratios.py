@@ -75,3 +75,17 @@ def test_ratios_over_the_reference_and_over_the_window_of_the_same_model() -> No
     assert ratios.over_window(found["fused", "small-ssd", "float32"]) is None
     assert ratios.over_reference(found["ort-window", "base-s6", "float32"]) == pytest.approx(3.0)
     assert ratios.over_reference(found["reference-export", "reference", "float32"]) is None
+
+
+def test_a_call_after_idle_is_compared_with_calls_after_idle() -> None:
+    ratios = ratios_of(
+        {
+            ("fused-idle", "m", "float32"): 50.0,
+            ("ort-window", "m", "float32"): 900.0,
+            ("ort-window-idle", "m", "float32"): 1000.0,
+            ("reference-export", "reference", "float32"): 10_000.0,
+        }
+    )
+    idle = ratios.results[0]
+    assert ratios.over_window(idle) == pytest.approx(20.0)
+    assert ratios.over_reference(idle) is None
