@@ -16,7 +16,6 @@ from bench.samples import Samples
 from lob.errors import InputError
 from lob.window import RingWindow
 
-
 IDLE: Final = "-idle"
 """Ends the name of a subject that is called after idle."""
 
