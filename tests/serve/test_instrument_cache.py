@@ -33,7 +33,7 @@ def test_what_was_written_is_read_with_its_age(tmp_path: Path) -> None:
     assert kept == info()
     assert kept is not None
     assert kept.instrument.tick_mantissa == 1
-    assert 5 <= kept.age_s() < 60
+    assert 5 <= kept.age_s() < 3_600  # the suite may take minutes to come here
     assert cache.read("api.bybit.com", "spot", "BTCUSDT") is None
     assert cache.read("127.0.0.1:9001", "linear", "BTCUSDT") is None
     assert len([path for path in tmp_path.rglob("*") if path.is_file()]) == 1  # nothing is left beside it

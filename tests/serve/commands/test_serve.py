@@ -272,7 +272,8 @@ def test_what_is_wrong_at_the_start_is_one_line_and_exit_code_1(models_dir, opti
 async def test_a_symbol_the_exchange_does_not_list_ends_the_service_with_one_line(models_dir) -> None:
     async with started("exchange", "--simulate", "--port", "0") as exchange:
         for option in ((), ("--tick-size", "0.1")):  # refused over HTTP, or by the stream
-            arguments = serve_arguments(models_dir, exchange.report["url"], "--symbol", "DOGEUSDT", *option)
+            listed = serve_arguments(models_dir, exchange.report["url"], *option)
+            arguments = ["DOGEUSDT" if argument == "BTCUSDT" else argument for argument in listed]
             process = await asyncio.create_subprocess_exec(
                 *mambalob(*arguments, "--log-level", "error"),
                 stdout=asyncio.subprocess.PIPE,
