@@ -21,7 +21,7 @@ from inference.registry import load_model
 from lob.errors import InputError
 from lob.instrument import Instrument
 from serve.binance_stream import BinanceStream, DepthTopic, TradeTopic, resolve_binance, rest_url
-from serve.feed_policies import IdlePolicy, ResyncPolicy, StallPolicy
+from serve.feed_policies import IdlePolicy, LagPolicy, ResyncPolicy, StallPolicy
 from serve.instruments import find_instrument
 from serve.reconnect import ReconnectPolicy
 from serve.service import Service, ServiceConfig
@@ -117,6 +117,7 @@ def configure(models_dir: Path, url: str, category: str, tick_size: str, **optio
         "port": 0,
         "reconnect": ReconnectPolicy(initial_s=0.02, factor=1, cap_s=0.02),
         "resync": ResyncPolicy(minimum_interval_s=0.1),
+        "lag": LagPolicy(maximum_wait_ms=None),  # a follower made in this loop holds it up
     }
     return ServiceConfig(**(settings | options))
 
