@@ -56,6 +56,11 @@ class Calibration:
         self.probabilities = np.zeros((len(temperatures), classes), np.float64)  # (H, C)
         self.best = np.zeros(len(temperatures), np.int64)  # (H,)
 
+    @property
+    def memory(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+        """What `temperature_softmax` takes behind the logits, for a kernel that calls it."""
+        return self._temperatures, self.probabilities, self.best
+
     def apply(self, logits: npt.NDArray[np.float32]) -> bool:
         """Write `probabilities` (H, C) and `best` (H,) for `logits` (H, C); False where one is not finite."""
         return bool(temperature_softmax(logits, self._temperatures, self.probabilities, self.best))

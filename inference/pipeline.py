@@ -3,14 +3,18 @@
     frame -> lob.rows (decode, sequence, book, feature row, window) -> engine -> calibration -> prediction
 
 This is the only composition of these steps with a model; the live feed, the replay and the benchmarks all
-call it. It holds no clock (time is an argument) and does no I/O. What a frame does to the symbol's state is
-decided by `lob.sync.SymbolLifecycle`; here it is only told what happened.
+call it. With the engine `fused` all from the frame's bytes (or a decoded change) to the probabilities is
+one jitted call; a `staged` pipeline takes the same steps one after the other, and gives the same bits. It
+holds no clock (time is an argument) and does no I/O. What a frame does to the symbol's state is decided by
+`lob.sync.SymbolLifecycle`; here it is only told what happened.
 """
 
 from inference.artifact import Artifact
 from inference.calibration import Calibration
 from inference.engines.engine import Engine
+from inference.engines.fused import FusedEngine
 from inference.engines.selection import create_engine
+from inference.fused.tick import FINITE
 from inference.prediction import HorizonPrediction, Prediction
 from lob.errors import InputError
 from lob.instrument import Instrument
@@ -26,6 +30,14 @@ _LOST = {
     RowStatus.MALFORMED: LifecycleEvent.MALFORMED,
     RowStatus.OVERFLOW: LifecycleEvent.OVERFLOW,
 }
+# An enumeration's members are slow to look up.
+_ROW, _SNAPSHOT, _IGNORED, _ONE_SIDED = (
+    RowStatus.ROW,
+    RowStatus.SNAPSHOT,
+    RowStatus.IGNORED,
+    RowStatus.ONE_SIDED,
+)
+_LIVE = SymbolState.LIVE
 _FRESH_WITHOUT_ROW = frozenset({RowStatus.NO_ROW, RowStatus.ONE_SIDED})
 
 
@@ -39,11 +51,18 @@ class Pipeline:
     """
 
     def __init__(
-        self, rows: RowPath, engine: Engine, artifact: Artifact, *, stall_ms: int = DEFAULT_STALL_MS
+        self,
+        rows: RowPath,
+        engine: Engine,
+        artifact: Artifact,
+        *,
+        stall_ms: int = DEFAULT_STALL_MS,
+        staged: bool = False,
     ) -> None:
         """Compose `rows` and an `engine` made for `rows.window`.
 
-        `stall_ms`: without a book message for so long the feed counts as stalled. Raises InputError where
+        `stall_ms`: without a book message for so long the feed counts as stalled. `staged`: push every row
+        into the engine, also where it could go on within the call that makes the row. Raises InputError where
         rows are not what the artifact was trained on, or `stall_ms` is below 1.
         """
         manifest = artifact.manifest
@@ -56,14 +75,16 @@ class Pipeline:
         if stall_ms < 1:
             raise InputError(f"stall_ms: {stall_ms} came; allowed: 1 or more")
         self.rows = rows
-        self.engine = engine
         self.artifact = artifact
         self.symbol = rows.symbol
+        self._model_name = artifact.name
         self.lifecycle = SymbolLifecycle()
         self.state_revision = 0
         """Rises with every change of `state` or `reason`, so that a caller can tell subscribers."""
         self._calibration = Calibration(manifest.temperatures, len(manifest.classes))
         self._horizons = manifest.horizons
+        self._staged = staged
+        self.engine = engine
         self._stall_ms = stall_ms
         self._fresh_ns: int | None = None
         self._predictions = self._not_finite = self._stalls = self._late = 0
@@ -78,10 +99,12 @@ class Pipeline:
         venue: str = "bybit",
         depth: int | None = None,
         stall_ms: int = DEFAULT_STALL_MS,
+        staged: bool = False,
     ) -> "Pipeline":
         """A pipeline for `artifact` on `instrument`'s book, with its own rows and engine.
 
-        `depth`: see `lob.rows.RowPath`. Raises InputError and ArtifactError as the parts do.
+        `depth`: see `lob.rows.RowPath`. `staged`: decode every frame, then take step by step what is one
+        call otherwise. Raises InputError and ArtifactError as the parts do.
         """
         manifest = artifact.manifest
         rows = RowPath(
@@ -91,8 +114,23 @@ class Pipeline:
             manifest.sampling,
             manifest.window_length,
             depth=depth,
+            scan=not staged,
         )
-        return cls(rows, create_engine(engine, artifact, rows.window), artifact, stall_ms=stall_ms)
+        made = create_engine(engine, artifact, rows.window)
+        return cls(rows, made, artifact, stall_ms=stall_ms, staged=staged)
+
+    @property
+    def engine(self) -> Engine:
+        """The model that answers; another may be set between two frames, and warms up from there."""
+        return self._engine
+
+    @engine.setter
+    def engine(self, engine: Engine) -> None:
+        self._engine = engine
+        self._engine_name = engine.name
+        self._one_call = engine if isinstance(engine, FusedEngine) and not self._staged else None
+        one_call, rows = self._one_call, self.rows
+        rows.go_on_with(None if one_call is None else one_call.sequel(self._calibration, scans=rows.scans))
 
     @property
     def state(self) -> SymbolState:
@@ -127,16 +165,16 @@ class Pipeline:
         """
         rows = self.rows
         status = rows.on_frame(frame, receive_ns)
-        if status is RowStatus.ROW or status is RowStatus.SNAPSHOT:
+        if status is _ROW or status is _SNAPSHOT:
             self._fresh_ns = receive_ns
             return self._on_row(status, receive_ns)
         if status in _FRESH_WITHOUT_ROW:
             self._fresh_ns = receive_ns
-            if status is RowStatus.ONE_SIDED:
+            if status is _ONE_SIDED:
                 self._on_one_sided()
         elif status in _LOST:
             self._happened(_LOST[status])
-        elif status is RowStatus.IGNORED and rows.held_snapshot:
+        elif status is _IGNORED and rows.held_snapshot:
             self._fresh_ns = receive_ns  # the book is as it was; an old change says nothing of the kind
         return None
 
@@ -183,41 +221,50 @@ class Pipeline:
         return self._happened(LifecycleEvent.LATE, detail)
 
     def _on_row(self, status: RowStatus, receive_ns: int) -> Prediction | None:
-        rows, engine = self.rows, self.engine
-        window = rows.window
-        if window.count == 1:  # the first row of a new book, which need not be its snapshot's
-            engine.reset()
-        if status is RowStatus.SNAPSHOT:
+        rows = self.rows
+        if status is _SNAPSHOT:  # the first row of a new book
+            self._engine.reset()
             self._happened(LifecycleEvent.SNAPSHOT)
-        logits = engine.push(window.latest())
-        if logits is None:
+        finite = self._answer()
+        if finite is None:
             return None
-        calibration = self._calibration
-        if not calibration.apply(logits):
+        if not finite:
             self._not_finite += 1
             rows.reset()
             self._happened(LifecycleEvent.NOT_FINITE)
             return None
-        if self.lifecycle.state is not SymbolState.LIVE and not self._happened(LifecycleEvent.ENGINE_WARM):
+        if self.lifecycle.state is not _LIVE and not self._happened(LifecycleEvent.ENGINE_WARM):
             return None
         self._predictions += 1
+        horizons, best = [], self._calibration.best.tolist()
+        for place, probabilities in enumerate(self._calibration.probabilities.tolist()):
+            top = best[place]
+            horizons.append(
+                HorizonPrediction(self._horizons[place], top - 1, probabilities[top], probabilities)
+            )
         return Prediction(
             symbol=self.symbol,
-            model=self.artifact.name,
-            engine=engine.name,
+            model=self._model_name,
+            engine=self._engine_name,
             update_id=rows.update_id,
             exchange_ms=rows.exchange_ms,
             receive_ns=receive_ns,
             emit_ns=0,
             latency_us=0.0,
-            mid=rows.mid,
-            horizons=[
-                HorizonPrediction(horizon, best - 1, probabilities[best], probabilities)
-                for horizon, best, probabilities in zip(
-                    self._horizons, calibration.best.tolist(), calibration.probabilities.tolist(), strict=True
-                )
-            ],
+            mid=rows.row_mid,
+            horizons=horizons,
         )
+
+    def _answer(self) -> bool | None:
+        """Whether the calibration holds the newest row's probabilities; None while the engine warms up.
+
+        False where a logit is not finite. The call that made the row may have gone on with it already.
+        """
+        outcome = self.rows.outcome
+        if outcome and self._one_call is not None:
+            return outcome == FINITE if self._one_call.count_row() else None
+        logits = self._engine.push(self.rows.window.latest())
+        return None if logits is None else self._calibration.apply(logits)
 
     def _on_one_sided(self) -> None:
         """A sound book with an empty side. Where none was there before, a snapshot brought it."""

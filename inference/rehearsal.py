@@ -10,6 +10,7 @@ from numba.core.dispatcher import Dispatcher
 from inference.artifact import Artifact
 from inference.calibration import Calibration
 from inference.fused.compiled_step import compiled_steps
+from inference.fused.tick import compiled_ticks
 from inference.pipeline import Pipeline
 from lob.market import SimulatedMarket
 from lob.rows import RowPath
@@ -61,9 +62,10 @@ def rehearse(artifacts: list[Artifact]) -> Rehearsal:
 def loaded_kernels() -> Iterator[Dispatcher]:
     """The jitted functions of `lob` and `inference` in the modules imported so far, each once.
 
-    Also the steps made so far for an architecture's sizes, and not the parts they are composed of.
+    Also the steps and ticks made so far for an architecture's sizes, and not the parts they are composed of.
     """
-    yield from (step for step in compiled_steps() if isinstance(step, Dispatcher))
+    made = (*compiled_steps(), *compiled_ticks())
+    yield from (kernel for kernel in made if isinstance(kernel, Dispatcher))
     seen: set[int] = set()
     for name, module in sorted(sys.modules.items()):
         if name.split(".")[0] not in {"lob", "inference"}:

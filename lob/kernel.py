@@ -7,7 +7,7 @@ Two things differ from `numba.njit(cache=True)`.
   array at every call, most of the time of a book update.
 - Numba keeps compiled code on disk until the file of that one function changes; the functions it calls and
   the numbers it takes from other files are compiled in and may be stale. Here it is kept until any Python
-  file of this folder, or of the function's own, changes.
+  file of this folder, of the function's own, or of a package that one lies in, changes.
 """
 
 import hashlib
@@ -38,9 +38,17 @@ def _compiled(function: Function, *, allocates: bool) -> Function:
         dispatcher = njit(_nrt=allocates)(function)
     cache = getattr(getattr(dispatcher, "_cache", None), "_cache_file", None)
     if cache is not None:
-        folder = Path(function.__code__.co_filename).parent
-        cache._source_stamp = (_fingerprint(Path(__file__).parent), _fingerprint(folder))
+        folders = (Path(__file__).parent, *_packages(Path(function.__code__.co_filename).parent))
+        cache._source_stamp = tuple(_fingerprint(folder) for folder in folders)
     return dispatcher
+
+
+def _packages(folder: Path) -> list[Path]:
+    """A folder and the packages it lies in, as far up as there are any."""
+    packages = [folder]
+    while (packages[-1] / "__init__.py").exists() and (packages[-1].parent / "__init__.py").exists():
+        packages.append(packages[-1].parent)
+    return packages
 
 
 @lru_cache

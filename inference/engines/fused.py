@@ -12,6 +12,7 @@ import numpy as np
 import onnxruntime as ort
 
 from inference.artifact import Artifact
+from inference.calibration import Calibration
 from inference.engines.engine import Description, Logits, Row
 from inference.engines.ort_step import OrtStepEngine
 from inference.fused.loaded_model import LoadedModel, load_model
@@ -23,7 +24,9 @@ from inference.fused.probe import (
     probe_rows,
 )
 from inference.fused.processor import byte_products, processor_name, wide_registers
+from inference.fused.tick import compiled_tick
 from lob.errors import ArtifactError, InputError
+from lob.rows import RowSequel
 
 
 class FusedEngine:
@@ -66,11 +69,25 @@ class FusedEngine:
             raise self._refusal(row) from error
         if not taken:
             raise self._refusal(row)
+        return self._logits if self.count_row() else None
+
+    def sequel(self, calibration: Calibration, *, scans: bool) -> RowSequel:
+        """Takes the step with a row, and calibrates its logits, in the call that makes the row.
+
+        Push and sequel may take turns: they share one state and give the same bits. `count_row` is to be
+        called for each row that the sequel went on with; its outcomes are those of `inference.fused.tick`.
+        """
+        return RowSequel(
+            kernel=compiled_tick(self._model.sizes, scans=scans),
+            arguments=(self._params, self._state, self._scratch, *calibration.memory),
+            scans=scans,
+        )
+
+    def count_row(self) -> bool:
+        """Count a row that a step was taken with; answers whether the engine is warm with it."""
         if self._rows < self._warmup_rows:
             self._rows += 1
-            if self._rows < self._warmup_rows:
-                return None
-        return self._logits
+        return self._rows >= self._warmup_rows
 
     def reset(self) -> None:
         """State zero, as before the first row."""

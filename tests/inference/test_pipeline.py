@@ -313,7 +313,7 @@ FAULTS = [
 actions = st.lists(st.one_of(st.just("delta"), st.just("delta"), st.sampled_from(FAULTS)), max_size=40)
 
 
-@pytest.fixture(scope="module", params=["ort-step", "ort-window"])
+@pytest.fixture(scope="module", params=["fused", "ort-step", "ort-window"])
 def new_session(request: pytest.FixtureRequest, artifact: Artifact) -> Callable[[int], Session]:
     return lambda seed: Session(artifact, request.param, seed)
 

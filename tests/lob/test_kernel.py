@@ -38,6 +38,25 @@ def test_change_of_a_called_file_is_seen(tmp_path: Path) -> None:
     assert answer(tmp_path) == ["15", "1"]
 
 
+def test_change_of_a_file_of_the_package_around_is_seen(tmp_path: Path) -> None:
+    """As a tick calls what lies in `inference` from `inference.fused`."""
+    package = tmp_path / "package" / "part"
+    package.mkdir(parents=True)
+    for folder in (package, package.parent):
+        (folder / "__init__.py").touch()
+    inner = package.parent / "inner.py"
+    inner.write_text("from lob.kernel import kernel\n\n@kernel\ndef number():\n    return 2\n")
+    (package / "outer.py").write_text(
+        "from lob.kernel import kernel\nfrom package.inner import number\n\n"
+        "@kernel\ndef triple():\n    return 3 * number()\n"
+    )
+    (tmp_path / "outer.py").write_text("from package.part.outer import triple\n")
+    assert answer(tmp_path) == ["6", "1"]
+    assert answer(tmp_path) == ["6", "0"]
+    inner.write_text(inner.read_text().replace("return 2", "return 5"))
+    assert answer(tmp_path) == ["15", "1"]
+
+
 @pytest.mark.skipif(not JITTED, reason="nothing is compiled with NUMBA_DISABLE_JIT")
 def test_kernel_cannot_allocate() -> None:
     def allocate() -> float:
