@@ -232,13 +232,21 @@ class OnFrameStage(Stage):
 
     name = "on_frame"
 
-    def __init__(self, source: FrameSource, artifact: Artifact, engine: str, model: str) -> None:
-        """Make a pipeline with the engine called `engine`; `model` is what the results call its weights."""
+    def __init__(
+        self, source: FrameSource, artifact: Artifact, engine: str, model: str, *, staged: bool = False
+    ) -> None:
+        """Make a pipeline with the engine called `engine`; `model` is what the results call its weights.
+
+        `staged`: with `fused`, take the steps one after the other that are one call otherwise.
+        """
         super().__init__(source)
         self.model = model
-        self.pipeline = _connected_pipeline(source, artifact, engine)
+        self.pipeline = _connected_pipeline(source, artifact, engine, staged=staged)
         self.precision = str(self.pipeline.engine.describe()["precision"])
         self.method = f"pipeline.on_frame(frame, receive_ns) from Python, engine {self.pipeline.engine.name}"
+        if staged:
+            self.name = "on_frame-staged"
+            self.method += ", each step a call of its own"
 
     def tick(self, frame: bytes, receive_ns: int) -> int:
         """Time the frame; one that ended in a prediction is kept."""
@@ -286,12 +294,15 @@ def make_stages(source: FrameSource, artifact: Artifact, model: str) -> list[Sta
     `model` is what the results call its weights. Raises InputError and ArtifactError as the parts do.
     """
     manifest = artifact.manifest
+    on_frame = [OnFrameStage(source, artifact, "auto", model)]
+    if choose_engine("auto", artifact) == "fused":
+        on_frame.append(OnFrameStage(source, artifact, "fused", model, staged=True))
     return [
         DecodeStage(source),
         BookStage(source),
         FeaturesStage(source, manifest.sampling, manifest.window_length),
         *(EngineStage(source, artifact, engine, model) for engine in available_engines(artifact)),
-        OnFrameStage(source, artifact, "auto", model),
+        *on_frame,
         EncodeStage(source, artifact, "auto", model),
     ]
 
@@ -307,9 +318,11 @@ def available_engines(artifact: Artifact) -> list[str]:
     return names
 
 
-def _connected_pipeline(source: FrameSource, artifact: Artifact, engine: str) -> Pipeline:
+def _connected_pipeline(
+    source: FrameSource, artifact: Artifact, engine: str, *, staged: bool = False
+) -> Pipeline:
     """A pipeline that waits for its first snapshot."""
-    pipeline = Pipeline.create(artifact, source.instrument, engine=engine, venue=source.venue)
+    pipeline = Pipeline.create(artifact, source.instrument, engine=engine, venue=source.venue, staged=staged)
     pipeline.on_connected()
     return pipeline
 

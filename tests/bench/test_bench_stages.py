@@ -15,7 +15,10 @@ from inference.artifact import Artifact
 from lob.errors import CaptureError
 from mambalob import main
 
-SUBJECTS = ["decode", "book", "features", "fused", "ort-step", "ort-window", "on_frame", "encode"]
+SUBJECTS = [
+    *("decode", "book", "features", "fused", "ort-step", "ort-window"),
+    *("on_frame", "on_frame-staged", "encode"),
+]
 FEW = ["--count", "20", "--warmup", "5"]
 
 

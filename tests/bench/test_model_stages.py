@@ -63,7 +63,7 @@ def test_a_tick_is_a_prediction(
     assert stage.pipeline.engine.name == choose_engine("auto", nano_artifact)
 
 
-@pytest.mark.parametrize("name", [*ENGINES, "on_frame", "encode"])
+@pytest.mark.parametrize("name", [*ENGINES, "on_frame", "on_frame-staged", "encode"])
 def test_a_capture_that_ends_starts_again_with_a_cold_model(
     nano_artifact: Artifact, name: str, make_short_source: Callable[[int], FrameSource]
 ) -> None:
@@ -95,8 +95,10 @@ def test_stages_stand_in_the_order_of_a_tick(nano_artifact: Artifact) -> None:
         "features",
         *ENGINES,
         "on_frame",
+        "on_frame-staged",
         "encode",
     ]
+    assert [stage.pipeline.rows.scans for stage in stages if isinstance(stage, OnFrameStage)] == [True, False]
     assert all(stage.method and stage.precision for stage in stages)
 
 
