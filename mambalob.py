@@ -17,7 +17,7 @@ COMMANDS = {
     "exchange": ("serve.commands.exchange", "A local exchange: captures or a simulated market, with faults."),
     "export": ("training.commands.export", "Turn a trained run into a model that can be served."),
     "fetch": ("serve.commands.fetch", "Download order-book archives by symbol and date."),
-    "models": ("inference.commands.models", "List and verify the models that can be served."),
+    "models": ("inference.commands.models", "List, verify, install and choose models."),
     "record": ("serve.commands.record", "Record an exchange's frames; verify recordings."),
     "replay": ("inference.commands.replay", "Books, feature rows or predictions of captures."),
     "serve": ("serve.commands.serve", "Predict live: websocket and HTTP."),

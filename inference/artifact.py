@@ -6,7 +6,6 @@ Writing goes through a sibling directory that is loaded and opened before it tak
 """
 
 import hashlib
-import os
 import secrets
 import shutil
 from collections.abc import Mapping
@@ -16,6 +15,7 @@ from pathlib import Path
 import msgspec
 
 from inference.directory_swap import put_directory
+from inference.durable_files import write_through
 from inference.engines.ort_session import open_graph
 from inference.graph_interface import graph_metadata
 from inference.manifest import (
@@ -145,9 +145,9 @@ def write_artifact(
     beside.mkdir()
     try:
         for kind, graph in graphs.items():
-            _write_through(beside / f"{kind}.onnx", graph)
-        _write_through(beside / CARD_FILE, card.encode())
-        _write_through(beside / MANIFEST_FILE, encode_manifest(filled))
+            write_through(beside / f"{kind}.onnx", graph)
+        write_through(beside / CARD_FILE, card.encode())
+        write_through(beside / MANIFEST_FILE, encode_manifest(filled))
         verify_artifact(load_artifact(beside))
         put_directory(beside, directory)
     finally:
@@ -213,11 +213,3 @@ def _read_bounded(path: Path, maximum_bytes: int) -> bytes:
     if len(content) > maximum_bytes:
         raise ArtifactError(f"{path}: more than {maximum_bytes} bytes came, at most that many are allowed")
     return content
-
-
-def _write_through(path: Path, content: bytes) -> None:
-    """Write a file and wait until the disk has it, so that the rename never publishes an empty one."""
-    with path.open("xb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from inference.capture_instrument import capture_instrument
+from inference.folder_lock import folder_lock
 from lob.captures import open_capture
 from lob.captures.index import CaptureIndex, read_index, write_index
 from lob.captures.inspection import inspect_capture
@@ -23,7 +24,6 @@ from lob.captures.layout import FETCH_LOCK_FILE, stream_directory
 from lob.captures.recording import PART_SUFFIX
 from lob.errors import CaptureError, InputError
 from serve.bybit_stream import CATEGORIES, check_symbol
-from serve.folder_lock import folder_lock
 from serve.resumable_download import Download, DownloadPolicy, NotThereError
 from serve.venue_connection import is_this_machine
 

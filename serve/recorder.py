@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 
+from inference.folder_lock import folder_lock
 from lob.captures.layout import recording_path, stream_directory
 from lob.captures.rotation import RotatingWriter, RotationPolicy
 from lob.captures.salvage import close_left
@@ -19,7 +20,6 @@ from lob.venues import make_decoder
 from serve.bybit_stream import BookTopic, public_address
 from serve.clock import AnchoredClock
 from serve.feed import Feed, FeedConfig
-from serve.folder_lock import folder_lock
 from serve.reconnect import ReconnectPolicy
 from serve.warmup import warm_up_rows
 

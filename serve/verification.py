@@ -7,13 +7,13 @@ from pathlib import Path
 import msgspec
 
 from inference.capture_instrument import capture_instrument
+from inference.folder_lock import is_locked
 from lob.captures import open_capture
 from lob.captures.index import CaptureIndex, read_index
 from lob.captures.inspection import Inspection, inspect_capture
 from lob.captures.layout import FETCH_LOCK_FILE, LOCK_FILE, capture_files
 from lob.captures.recording import PART_SUFFIX
 from lob.errors import MambalobError
-from serve.folder_lock import is_locked
 
 _TOLD_BY_WRITER = ("salvaged", "damage")
 """Fields of an index that do not follow from the file."""

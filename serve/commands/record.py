@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 import msgspec
 
+from inference.folder_lock import folder_lock
 from inference.pipeline import DEFAULT_STALL_MS
 from lob.captures.layout import RECORDING_SUFFIX
 from lob.captures.recording import PART_SUFFIX
@@ -13,7 +14,6 @@ from lob.captures.salvage import close_left
 from lob.errors import InputError
 from lob.instrument import Instrument
 from serve.bybit_stream import CATEGORIES, DEPTHS, BookTopic, resolve_stream
-from serve.folder_lock import folder_lock
 from serve.instruments import fetch_instrument
 from serve.logs import configure_logging
 from serve.process import run_until_signalled

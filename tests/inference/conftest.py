@@ -5,6 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
+import numpy as np
+import onnx
 import pytest
 import torch
 
@@ -138,3 +140,32 @@ def write_variant(exported: ExportedModel, tmp_path: Path) -> Callable[..., Path
         return directory
 
     return write
+
+
+def as_version(exported: ExportedModel, **changes: object) -> tuple[Manifest, dict[GraphKind, bytes]]:
+    """The manifest with `changes` (of version, name, ...), and the same graphs saying that they belong to it.
+
+    Another version's weights differ: the readout is scaled by its number.
+    """
+    manifest = msgspec.structs.replace(exported.manifest, **changes)
+    graphs: dict[GraphKind, bytes] = {}
+    for kind, content in exported.graphs.items():
+        graph = onnx.load_from_string(content)
+        del graph.metadata_props[:]
+        onnx.helper.set_model_props(graph, graph_metadata(manifest))
+        for tensor in graph.graph.initializer:
+            if tensor.name == "head.weight":
+                weights = onnx.numpy_helper.to_array(tensor) * np.float32(int(manifest.version))
+                tensor.CopyFrom(onnx.numpy_helper.from_array(weights, tensor.name))
+        graphs[kind] = graph.SerializeToString()
+    return manifest, graphs
+
+
+@pytest.fixture(scope="session")
+def sources(exported: ExportedModel, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Versions 1, 2 and 3 of `tiny`, of different weights, each in a directory; not to be changed."""
+    folder = tmp_path_factory.mktemp("sources")
+    for version in "123":
+        manifest, graphs = as_version(exported, version=version)
+        write_artifact(folder / version, manifest, graphs, card=f"# tiny {version}\n")
+    return {version: folder / version for version in "123"}

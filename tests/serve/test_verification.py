@@ -7,6 +7,7 @@ import pytest
 import zstandard
 from click.testing import CliRunner
 
+from inference.folder_lock import folder_lock
 from lob.captures.index import index_path, read_index
 from lob.captures.layout import recording_path
 from lob.captures.rotation import RotatingWriter, RotationPolicy
@@ -15,7 +16,6 @@ from lob.instrument import Instrument
 from lob.rows import RowPath
 from lob.venues import make_decoder
 from mambalob import main
-from serve.folder_lock import folder_lock
 from serve.verification import FileReport, verify_captures
 
 INSTRUMENT = Instrument(symbol="BTCUSDT", tick_size="0.10")

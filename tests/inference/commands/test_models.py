@@ -94,3 +94,31 @@ def test_a_missing_directory_is_one_line(tmp_path: Path) -> None:
     result = CliRunner().invoke(main, ["models", "--models-dir", str(tmp_path / "absent")])
     assert result.exit_code == 1
     assert len(result.stderr.splitlines()) == 1
+
+
+def run(*arguments: str, code: int = 0) -> Any:
+    result = CliRunner().invoke(main, ["models", *arguments])
+    assert result.exit_code == code, result.output
+    return result
+
+
+def test_versions_are_installed_chosen_rolled_back_and_removed(
+    folder: Path, sources: dict[str, Path], tmp_path: Path
+) -> None:
+    mine = ("--models-dir", str(tmp_path / "mine"))
+    said = json.loads(run("install", str(folder / "tiny"), *mine, "--json").stdout)
+    assert (said["name"], said["version"], said["active"]) == ("tiny", "1", True)
+    assert "tiny@2 is in" in run("install", str(sources["2"]), *mine).stdout
+    listed = json.loads(run(*mine, "--json").stdout)["models"]
+    assert {"tiny", "tiny@2"} <= {entry["id"] for entry in listed}
+    assert run("activate", "tiny@2", *mine).stdout == "tiny stands for version 2, before that for 1\n"
+    assert run("rollback", "tiny", *mine).stdout == "tiny stands for version 1, before that for 2\n"
+    assert "tiny 2: mamba-lob" in run("verify", "tiny@2", *mine).stdout
+    assert run("remove", "tiny@2", *mine).stdout == "tiny@2 is removed\n"
+    assert "'tiny@2' came" in run("verify", "tiny@2", *mine, code=1).stdout
+
+
+def test_changes_need_a_directory_and_a_version(folder: Path) -> None:
+    assert "a directory is needed" in run("rollback", "tiny", code=1).stderr
+    refused = run("activate", "tiny", "--models-dir", str(folder), code=1).stderr
+    assert "NAME@VERSION is allowed" in refused
