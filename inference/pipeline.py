@@ -95,7 +95,7 @@ class Pipeline:
         artifact: Artifact,
         instrument: Instrument,
         *,
-        engine: str = "auto",
+        engine: str | Engine = "auto",
         venue: str = "bybit",
         depth: int | None = None,
         stall_ms: int = DEFAULT_STALL_MS,
@@ -103,8 +103,10 @@ class Pipeline:
     ) -> "Pipeline":
         """A pipeline for `artifact` on `instrument`'s book, with its own rows and engine.
 
-        `depth`: see `lob.rows.RowPath`. `staged`: decode every frame, then take step by step what is one
-        call otherwise. Raises InputError and ArtifactError as the parts do.
+        `engine`: the name of one, or the engine of another symbol's pipeline of this artifact, whose weights,
+        session and compiled code this one's shares. `depth`: see `lob.rows.RowPath`. `staged`:
+        decode every frame, then take step by step what is one call otherwise. Raises InputError and
+        ArtifactError as the parts do.
         """
         manifest = artifact.manifest
         rows = RowPath(
@@ -116,7 +118,10 @@ class Pipeline:
             depth=depth,
             scan=not staged,
         )
-        made = create_engine(engine, artifact, rows.window)
+        if isinstance(engine, str):
+            made = create_engine(engine, artifact, rows.window)
+        else:
+            made = engine.another(rows.window)
         return cls(rows, made, artifact, stall_ms=stall_ms, staged=staged)
 
     @property

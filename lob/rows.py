@@ -43,6 +43,9 @@ from lob.schema import LOB44, Schema, check_sampling
 from lob.venues import Decoder
 from lob.window import RingWindow
 
+LEAST_CAPACITY = 1_024
+"""Levels a side of the smallest book that `book_capacity` makes."""
+
 MAXIMUM_PENDING = 2_000
 """Changes kept for a snapshot sent apart; the oldest go first, and then the join shows a gap."""
 
@@ -85,6 +88,17 @@ _IGNORED = RowStatus.IGNORED.value
 _KEPT_FOR_SNAPSHOT = frozenset({RowStatus.WAITING.value, RowStatus.GAP.value})
 
 
+def book_capacity(depth: int | None) -> int:
+    """Levels a side that a book needs where its venue keeps it at `depth`; None: where it sends all levels.
+
+    Some to spare: one message may set new levels before it deletes old ones. Hundreds of books in one process
+    are not to take the 1 MiB each that a whole one has room for.
+    """
+    if depth is None:
+        return DEFAULT_CAPACITY
+    return min(DEFAULT_CAPACITY, max(LEAST_CAPACITY, 4 * depth))
+
+
 @dataclass(frozen=True, kw_only=True)
 class RowSequel:
     """A kernel that goes on with a row in the call that makes it, in place of one of the two here.
@@ -104,8 +118,8 @@ class RowPath:
 
     `sampling` and `window_length` (L) as in `lob.schema` and `lob.window`. `depth` picks one of the depths a
     venue sends a symbol's book in, by default the one whose snapshot comes first; each has its own sequence.
-    Without `scan` every frame is decoded: slower, and otherwise the same. Raises InputError where a setting
-    is not allowed.
+    `capacity` of the book is `book_capacity` of that by default. Without `scan` every frame is decoded:
+    slower, and otherwise the same. Raises InputError where a setting is not allowed.
 
     After a frame: `message` is what it held; `window.latest()` the row where the status is ROW or SNAPSHOT;
     `outcome` that of the sequel where one went on with the row, else 0; `update_id`, `exchange_ms` and
@@ -121,7 +135,7 @@ class RowPath:
         sampling: str = "top_changed",
         window_length: int = 100,
         *,
-        capacity: int = DEFAULT_CAPACITY,
+        capacity: int | None = None,
         depth: int | None = None,
         scan: bool = True,
     ) -> None:
@@ -132,7 +146,7 @@ class RowPath:
         self.symbol = instrument.symbol
         self.schema = schema
         self.sampling = check_sampling(sampling)
-        self.book = OrderBook(instrument, capacity)
+        self.book = OrderBook(instrument, book_capacity(depth) if capacity is None else capacity)
         self.window = RingWindow(window_length, schema.feature_count)
         self.outcome = 0
         self.scans = scan and bool(decoder.scannable_topic(depth or 1))

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -11,6 +11,7 @@ from pathlib import Path
 from fastapi import FastAPI
 
 from inference.artifact import Artifact, load_artifact
+from inference.engines.engine import Engine
 from inference.pipeline import Pipeline
 from inference.registry import known_models, load_model
 from lob.errors import ArtifactError, InputError
@@ -109,7 +110,7 @@ class Service:
         self._listener = listen(config.host, config.port)
         try:
             self.artifact = load_model(config.model, config.models_dir)
-            self.symbols = {topic.symbol: self._make_symbol(topic) for topic in topics}
+            self.symbols = self._make_symbols(topics)
         except BaseException:
             self._listener.close()
             raise
@@ -190,18 +191,28 @@ class Service:
         config = self.config
         return BybitStream() if config.venue == "bybit" else BinanceStream(config.url, config.category)
 
-    def _make_symbol(self, topic: Topic) -> SymbolService:
+    def _make_symbols(self, topics: Sequence[Topic]) -> dict[str, SymbolService]:
+        """Every symbol; the first one's engine loads the model and is warmed up, the others share it."""
+        symbols: dict[str, SymbolService] = {}
+        engine: str | Engine = self.config.engine
+        for topic in topics:
+            made = symbols[topic.symbol] = self._make_symbol(topic, engine)
+            if isinstance(engine, str):
+                engine = made.pipeline.engine
+                warm_up(made.pipeline, self.artifact)
+        return symbols
+
+    def _make_symbol(self, topic: Topic, engine: str | Engine) -> SymbolService:
         config = self.config
         instrument = self._find_instrument(topic.symbol)
         pipeline = Pipeline.create(
             self.artifact,
             instrument,
-            engine=config.engine,
+            engine=engine,
             venue=config.venue,
             depth=config.depth if config.venue == "bybit" else None,
             stall_ms=config.stall.of(topic.symbol),
         )
-        warm_up(pipeline, self.artifact)
         tape = TradeTape(instrument) if config.trades else None
         publisher = PredictionPublisher(pipeline, self.hub, lag=config.lag, tape=tape)
         trades = None if tape is None else TradeConsumer(make_decoder(config.venue), tape)

@@ -26,7 +26,7 @@ def warm_up(pipeline: Pipeline, artifact: Artifact) -> int:
     book, counters and state stay as they are. Raises ArtifactError for a model that does not answer.
     """
     instrument = Instrument(symbol=_SYMBOL, tick_size="0.10")
-    rehearsal = Pipeline.create(artifact, instrument, engine=pipeline.engine.name)
+    rehearsal = Pipeline.create(artifact, instrument, engine=pipeline.engine)
     rehearsal.on_connected()
     rehearsed, ring = rehearsal.rows.window, pipeline.rows.window
     predictions = 0

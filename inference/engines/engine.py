@@ -1,10 +1,12 @@
 """The one interface all engines share: a feature row goes in, logits come out."""
 
 from collections.abc import Mapping
-from typing import Protocol, TypeAlias
+from typing import Protocol, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+
+from lob.window import RingWindow
 
 Row: TypeAlias = npt.NDArray[np.float32]
 Logits: TypeAlias = npt.NDArray[np.float32]
@@ -30,6 +32,14 @@ class Engine(Protocol):
 
     def reset(self) -> None:
         """Forget all rows: the next push is the first of a new stream, state zero."""
+        ...
+
+    def another(self, ring: RingWindow) -> Self:
+        """An engine of the same model for another symbol, whose ring is `ring`, before its first row.
+
+        All that does not change from row to row is shared with this one: weights, session, compiled code and
+        what was found when it was checked. State and answers are its own.
+        """
         ...
 
     def describe(self) -> Description:

@@ -4,7 +4,9 @@ The ONNX file stays the only source of truth: at start the engine is held agains
 sequence, and refuses to serve where they differ by more than the tolerance of its number format.
 """
 
+import copy
 import dataclasses
+from typing import Self
 
 import msgspec
 import numba
@@ -27,6 +29,7 @@ from inference.fused.processor import byte_products, processor_name, wide_regist
 from inference.fused.tick import compiled_tick
 from lob.errors import ArtifactError, InputError
 from lob.rows import RowSequel
+from lob.window import RingWindow
 
 
 class FusedEngine:
@@ -45,17 +48,15 @@ class FusedEngine:
         `ort-step` beyond the tolerance; InputError for an unknown precision.
         """
         model = load_model(artifact, precision)
-        sizes, manifest = model.weights.sizes, artifact.manifest
         self._model = model
         self._step = model.step
         self._params = model.params
-        self._state = model.new_state()
-        self._scratch = model.new_scratch()
-        self._logits: Logits = self._scratch[: sizes.outputs].reshape(len(manifest.horizons), -1)  # (H, C)
-        self._warmup_rows = self._rows = 0
+        self._horizons = len(artifact.manifest.horizons)
+        self._warmup_rows = 0
+        self._take_memory()
         count = PROBE_ROWS_WITHOUT_JIT if numba.config.DISABLE_JIT else PROBE_ROWS
         difference = self._probe(artifact, count)
-        self._warmup_rows = manifest.warmup_rows
+        self._warmup_rows = artifact.manifest.warmup_rows
         self._description = _describe(artifact, model, count, difference)
 
     def push(self, row: Row) -> Logits | None:
@@ -94,9 +95,23 @@ class FusedEngine:
         self._state.fill(0.0)
         self._rows = 0
 
+    def another(self, ring: RingWindow) -> Self:
+        """An engine for another symbol: weights, kernel and probe are shared, state and scratch its own."""
+        other = copy.copy(self)
+        other._take_memory()
+        return other
+
     def describe(self) -> Description:
         """Model, engine, graph, precision, context, processor, and how the probe went."""
         return self._description
+
+    def _take_memory(self) -> None:
+        """A state and a scratch of this engine's own, as before the first row."""
+        outputs = self._model.weights.sizes.outputs
+        self._state = self._model.new_state()
+        self._scratch = self._model.new_scratch()
+        self._logits: Logits = self._scratch[:outputs].reshape(self._horizons, -1)  # (H, C)
+        self._rows = 0
 
     def _probe(self, artifact: Artifact, count: int) -> float:
         """The difference from `ort-step` over `count` rows; raises ArtifactError beyond the tolerance."""

@@ -4,6 +4,9 @@ The mirrored ring holds the last L rows as one contiguous block wherever its new
 one prepared call per ring position and nothing is copied.
 """
 
+import copy
+from typing import Self
+
 import numpy as np
 
 from inference.artifact import Artifact
@@ -26,13 +29,29 @@ class OrtWindowEngine:
         Raises ArtifactError where the artifact has no window graph, it does not fit, or the ring is not (L,
         F).
         """
+        self._artifact = artifact
+        self._check_ring(ring)
+        manifest, feature_count = artifact.manifest, artifact.schema.feature_count
+        opened = open_graph(artifact.directory, "window", manifest, feature_count)
+        self._session = opened.session
+        self._description = describe_graph(self.name, opened, manifest)
+        self._bind(ring)
+
+    def _check_ring(self, ring: RingWindow) -> None:
+        artifact = self._artifact
         manifest, feature_count = artifact.manifest, artifact.schema.feature_count
         if (ring.length, ring.feature_count) != (manifest.window_length, feature_count):
             raise ArtifactError(
                 f"{artifact.directory}: window_length: a ring of {ring.length} rows of {ring.feature_count} "
                 f"came, {manifest.window_length} rows of {feature_count} are allowed"
             )
-        opened = open_graph(artifact.directory, "window", manifest, feature_count)
+
+    def _bind(self, ring: RingWindow) -> None:
+        """Logits of this engine's own, and a prepared call for each position of `ring`.
+
+        A session's weights do not change, and each call brings the memory it works on: engines share it.
+        """
+        manifest, feature_count = self._artifact.manifest, self._artifact.schema.feature_count
         shape = graph_inputs(manifest, "window", feature_count)[WINDOW]  # (1, L, F)
         logits = np.zeros(graph_outputs(manifest, "window")[LOGITS], np.float32)  # (1, H, C)
         length = ring.length
@@ -40,13 +59,12 @@ class OrtWindowEngine:
         self._logits: Logits = logits[0]  # (H, C)
         self._runs = [
             prepared_run(
-                opened.session,
+                self._session,
                 {WINDOW: ring.storage[position + 1 : position + 1 + length].reshape(shape)},
                 {LOGITS: logits},
             )
             for position in range(length)
         ]
-        self._description = describe_graph(self.name, opened, manifest)
 
     def push(self, row: Row) -> Logits | None:
         """Run over the ring, whose newest row is `row`; answer logits (H, C), or None below L rows."""
@@ -58,6 +76,13 @@ class OrtWindowEngine:
 
     def reset(self) -> None:
         """Nothing is kept beside the ring, which its owner resets."""
+
+    def another(self, ring: RingWindow) -> Self:
+        """An engine for another symbol on the same session, bound to the memory of its `ring` (L, F)."""
+        self._check_ring(ring)
+        other = copy.copy(self)
+        other._bind(ring)
+        return other
 
     def describe(self) -> Description:
         """Model, engine, graph, precision, context, node count and versions."""

@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lob.book import BookStatus
+from lob.book import DEFAULT_CAPACITY, BookStatus
 from lob.errors import InputError
 from lob.instrument import Instrument
 from lob.messages import Acknowledgement, Malformed, Pong
-from lob.rows import RowPath, RowStatus
+from lob.rows import RowPath, RowStatus, book_capacity
 from lob.schema import LOB44, Schema
 from lob.venues import make_decoder
 
@@ -116,6 +116,16 @@ def test_doubtful_book_gives_no_rows_until_a_snapshot(
     assert path.on_frame(bad_snapshot, 0) is status
     assert path.on_frame(bybit_frame(9, [("99.9", "8")]), 0) is RowStatus.WAITING
     assert path.on_frame(bybit_frame(10, BIDS, ASKS, snapshot=True), 0) is RowStatus.SNAPSHOT
+
+
+def test_a_book_of_a_known_depth_takes_no_more_room_than_it_needs(bybit_frame: Frame) -> None:
+    capacities = [book_capacity(depth) for depth in (1, 50, 200, 500, 1000, None)]
+    assert capacities == [1_024, 1_024, 1_024, 2_000, 4_000, DEFAULT_CAPACITY]
+    path = bybit_path(depth=50)
+    full = [(f"{1000 - level / 10:.1f}", "1") for level in range(1_025)]
+    asks = [("1000.1", "1")]
+    assert path.on_frame(bybit_frame(5, full[:-1], asks, snapshot=True), 0) is RowStatus.SNAPSHOT
+    assert path.on_frame(bybit_frame(6, full, asks, snapshot=True), 0) is RowStatus.OVERFLOW
 
 
 def test_one_side_empty_gives_no_row_and_comes_back(bybit_frame: Frame) -> None:

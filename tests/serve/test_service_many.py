@@ -13,11 +13,13 @@ import pytest
 from click.testing import CliRunner
 from websockets.asyncio.client import connect
 
+from inference.engines import fused
 from inference.pipeline import Pipeline
 from inference.registry import load_model
 from lob.errors import InputError
 from lob.instrument import Instrument
 from lob.market import MarketConfiguration, SimulatedMarket
+from lob.sync import SymbolState
 from serve.commands.serve import command
 from serve.feed_policies import ResyncPolicy, StallPolicy
 from serve.reconnect import ReconnectPolicy
@@ -208,6 +210,29 @@ async def test_trades_come_on_the_same_connection_and_change_no_prediction(
         assert symbol["trades"]["trades"] == len(trades)
         assert symbol["trades"]["malformed"] == symbol["trades"]["dropped"] == 0
         assert f'mambalob_trades_total{{status="taped",symbol="BTCUSDT"}} {len(trades)}.0' in metrics
+
+
+def test_a_hundred_symbols_load_the_model_once(models_dir, monkeypatch) -> None:
+    loads = []
+    load = fused.load_model
+    monkeypatch.setattr(fused, "load_model", lambda *given: loads.append(given) or load(*given))
+    symbols = tuple(f"COIN{number}USDT" for number in range(100))
+    service = Service(
+        configure(
+            models_dir, symbols=symbols, tick_sizes=dict.fromkeys(symbols, "0.10"), engine="fused", depth=50
+        )
+    )
+    try:
+        pipelines = [one.pipeline for one in service.symbols.values()]
+        assert len(loads) == 1
+        assert [pipeline.symbol for pipeline in pipelines] == list(symbols)
+        assert {pipeline.state for pipeline in pipelines} == {SymbolState.CONNECTING}
+        assert all(set(pipeline.counters.values()) == {0} for pipeline in pipelines)
+        assert {pipeline.rows.book.capacity for pipeline in pipelines} == {1_024}
+        for kept in ("engine", "rows"):
+            assert len({id(getattr(pipeline, kept)) for pipeline in pipelines}) == 100
+    finally:
+        service.close()
 
 
 def test_configurations_that_make_no_sense_are_refused(models_dir) -> None:
