@@ -25,8 +25,8 @@ from bench.samples import Samples
 from lob.errors import InputError
 
 
-class Subject(Protocol):
-    """Something whose calls can be timed; it draws its own input and restores its own state."""
+class Named(Protocol):
+    """What durations are of."""
 
     @property
     def name(self) -> str:
@@ -43,6 +43,10 @@ class Subject(Protocol):
     @property
     def method(self) -> str:
         """One line: what lies between the two readings of the clock."""
+
+
+class Subject(Named, Protocol):
+    """Something whose calls can be timed; it draws its own input and restores its own state."""
 
     def measure(self, durations_ns: Samples) -> None:
         """Make and time as many calls as `durations_ns` (N,) int64 has room for.
@@ -91,7 +95,7 @@ class Plan:
 class Measured:
     """The samples of one subject in one run."""
 
-    subject: Subject
+    subject: Named
     durations_ns: Samples  # (count,) int64, in the order of the calls
     processor_ns: float = math.inf
     """Processor time of a timed call on average, with what the subject does around it; infinite if untold."""

@@ -94,11 +94,15 @@ class OpenLoopTick:
 
 
 def wait_until(
-    due_ns: int, clock: Callable[[], int] = perf_counter_ns, sleep: Callable[[float], None] = time.sleep
+    due_ns: int,
+    clock: Callable[[], int] = perf_counter_ns,
+    sleep: Callable[[float], None] = time.sleep,
+    *,
+    watch_ns: int = WATCH_NS,
 ) -> None:
-    """Return at `due_ns` of the clock, or at once where that has passed."""
+    """Return at `due_ns` of the clock, or at once where that has passed; watch it for the last `watch_ns`."""
     early_ns = due_ns - clock()
-    if early_ns > WATCH_NS:
-        sleep((early_ns - WATCH_NS) / 1e9)
+    if early_ns > watch_ns:
+        sleep((early_ns - watch_ns) / 1e9)
     while clock() < due_ns:
         pass

@@ -12,13 +12,13 @@ from lob.errors import InputError
 MARKED = (0.0, 0.5, 0.9, 0.99, 0.999, 0.9999, 0.99999)
 
 
-def require_plotting(path: Path) -> None:
+def require_plotting(path: Path, option: str = "--png") -> None:
     """Raise InputError, before any measuring, where a plot could not be made or put at `path`."""
     if not path.absolute().parent.is_dir():
-        raise InputError(f"--png: {path} came; a file in a directory that exists is allowed")
+        raise InputError(f"{option}: {path} came; a file in a directory that exists is allowed")
     if find_spec("matplotlib") is None:
         raise InputError(
-            "--png needs matplotlib, which the serving install leaves out; "
+            f"{option} needs matplotlib, which the serving install leaves out; "
             "install the training extra: pip install 'mambalob[train]'"
         )
 

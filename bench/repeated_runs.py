@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Final
 
-from bench.harness import Measured, Plan, Subject, fitting_block, run_interleaved
+from bench.harness import Measured, Named, Plan, Subject, fitting_block, run_interleaved
 from bench.report import Result
 from bench.samples import percentile_ns, summarize
 from lob.errors import InputError
@@ -32,7 +32,7 @@ class RepeatedRuns:
         assert self.runs, "at least one run"
 
     @property
-    def subjects(self) -> list[Subject]:
+    def subjects(self) -> list[Named]:
         """In the order they were given."""
         return [one.subject for one in self.runs[0]]
 

@@ -1,6 +1,7 @@
 """What a run says: one object for programs, one table for people, from the same figures."""
 
 from collections.abc import Sequence
+from typing import Final
 
 import msgspec
 from rich.box import SIMPLE_HEAD
@@ -9,7 +10,7 @@ from rich.table import Table
 
 from bench.harness import Measured
 from bench.machine import Machine, library_versions, source_commit
-from bench.samples import percentile_ns, summarize
+from bench.samples import Samples, percentile_ns, summarize
 
 
 class Clock(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,7 +42,11 @@ class MachineReport(Machine, frozen=True, kw_only=True, omit_defaults=True):
     load_average_after: tuple[float, float, float] | None = None
 
 
-class Result(msgspec.Struct, frozen=True, kw_only=True):
+LATE_US: Final = 1000.0
+"""What takes longer is counted as late in an open loop."""
+
+
+class Result(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One subject's percentiles, in `unit`."""
 
     subject: str
@@ -54,6 +59,14 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     p99: float
     p999: float
     max: float
+    late: int | None = None
+    """Of an open loop: how many of `count` took longer than a millisecond."""
+    lost: int | None = None
+    """Over sockets: frames of which no prediction was published."""
+    missed: int | None = None
+    """Over sockets: predictions that a subscriber who keeps up did not get, being given a newer one."""
+    missed_slow: int | None = None
+    """The same of a subscriber who does not."""
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -103,6 +116,7 @@ def machine_report(
     runs: int = 1,
     core: int | None = None,
     load_average_after: tuple[float, float, float] | None = None,
+    garbage_collector: str = "off while timing",
 ) -> MachineReport:
     """The machine and the conditions of the run, as `make_report`."""
     return MachineReport(
@@ -115,7 +129,7 @@ def machine_report(
             )
             for one in clocks
         ],
-        garbage_collector="off while timing",
+        garbage_collector=garbage_collector,
         frames=frames,
         preemptions=preemptions,
         checks=tuple(checks),
@@ -145,27 +159,70 @@ def print_report(
     `methods`: for each result what lay between the two readings of the clock. `compared`: the subjects whose
     medians are set against the slowest one's among them. `ratios`: lines that the caller made of the figures.
     """
-    table = Table(
-        title="latency of one call, microseconds", title_justify="left", box=SIMPLE_HEAD, pad_edge=False
-    )
+    table = Table(title="latency, microseconds", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("subject", no_wrap=True)
     table.add_column("model", overflow="fold")
-    for column in ("count", "p50", "p90", "p99", "p99.9", "max"):
+    columns, rows = table_of(report.results)
+    for column in columns[TEXT_COLUMNS:]:
         table.add_column(column, justify="right", no_wrap=True)
-    for result in report.results:
-        figures = (result.p50, result.p90, result.p99, result.p999, result.max)
-        table.add_row(result.subject, result.model, f"{result.count:,}", *map(figure_text, figures))
+    for row in rows:
+        table.add_row(*row)
     console.print(table)
     for line in (
         *_ratios([result for result in report.results if result.subject in compared]),
         *ratios,
-        *dict.fromkeys(  # a subject of several models is explained once
-            f"{result.subject}: {method}{'' if result.precision == 'none' else f', {result.precision}'}"
-            for result, method in zip(report.results, methods, strict=True)
-        ),
+        *method_lines(report.results, methods),
         *condition_lines(report),
     ):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def late_count(durations_ns: Samples) -> int:
+    """How many of `durations_ns` (N,) are late."""
+    return int((durations_ns > LATE_US * 1000).sum())
+
+
+def late_lines(results: Sequence[Result]) -> list[str]:
+    """The share of late samples, a line for each result that counts them."""
+    return [
+        f"{one.subject}, {one.model}: {one.late:,} of {one.count:,} ({one.late / one.count:.2%}) over 1 ms"
+        for one in results
+        if one.late is not None
+    ]
+
+
+TEXT_COLUMNS: Final = 2
+"""The first columns of a table hold names, the others figures."""
+
+
+def table_of(results: Sequence[Result]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Columns and cells of the results' table; of the counts only those that some result has."""
+    counts = {
+        "> 1 ms": [one.late for one in results],
+        "lost": [one.lost for one in results],
+        "missed": [one.missed for one in results],
+        "slow missed": [one.missed_slow for one in results],
+    }
+    kept = {name: column for name, column in counts.items() if any(count is not None for count in column)}
+    rows = []
+    for place, one in enumerate(results):
+        figures = (one.p50, one.p90, one.p99, one.p999, one.max)
+        row = [one.subject, one.model, f"{one.count:,}", *map(figure_text, figures)]
+        row.append(f"{one.max / max(one.p50, 1e-3):,.0f}")
+        row += ["" if column[place] is None else f"{column[place]:,}" for column in kept.values()]
+        rows.append(tuple(row))
+    columns = ("subject", "model", "count", "p50", "p90", "p99", "p99.9", "max", "max/p50", *kept)
+    return columns, rows
+
+
+def method_lines(results: Sequence[Result], methods: Sequence[str]) -> list[str]:
+    """What lay between the two readings of the clock; a subject of several models is explained once."""
+    return list(
+        dict.fromkeys(
+            f"{result.subject}: {method}{'' if result.precision == 'none' else f', {result.precision}'}"
+            for result, method in zip(results, methods, strict=True)
+        )
+    )
 
 
 def figure_text(microseconds: float) -> str:

@@ -61,10 +61,10 @@ class RowSubject:
 class IdleSubject:
     """Another subject's calls, each after the process has slept: what a tick meets on a quiet feed."""
 
-    def __init__(self, warm: Subject, idle_ms: float) -> None:
-        """Share the calls of `warm`; raises InputError where `idle_ms` is not above 0."""
+    def __init__(self, warm: Subject, idle_ms: float, *, suffix: str = IDLE) -> None:
+        """Share the calls of `warm`; `suffix` ends its name. InputError where `idle_ms` is not above 0."""
         require_idle(idle_ms)
-        self.name = warm.name + IDLE
+        self.name = warm.name + suffix
         self.model, self.precision = warm.model, warm.precision
         self.method = f"the same call after {idle_ms:g} ms asleep"
         self._warm, self._idle_s = warm, idle_ms / 1000

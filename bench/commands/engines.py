@@ -13,14 +13,12 @@ import click
 
 from bench.compiled_clock import CompiledClockReading
 from bench.engine_ratios import EngineRatios
-from bench.engine_report import make_engine_report, print_engine_report
+from bench.engine_report import COLUMNS, EXPLAINED, make_engine_report, print_engine_report
 from bench.engine_subjects import PRECISIONS
 from bench.harness import ClockReading, Plan, Subject
-from bench.html_report import require_directory, write_html
+from bench.html_report import ReportPage, require_files, write_files
 from bench.machine import describe_machine, preemptions_so_far
 from bench.pinning import pinned_to
-from bench.plot import require_plotting
-from bench.range_chart import draw_ranges
 from bench.repeated_runs import RepeatedRuns, run_repeatedly
 from bench.report import encode_report, machine_report, report_of
 from bench.row_subject import IdleSubject, require_idle
@@ -151,10 +149,19 @@ def command(
     )
     full = make_engine_report(report, ratios, subjects)
     caption = f"{machine.processor}, {runs} runs\n{report.commit}"
-    if png is not None:
-        _write(png, draw_ranges(report.results, caption, "png"))
-    if html is not None:
-        write_html(full, draw_ranges(report.results, caption, "svg"), html, "mambalob bench engines")
+    page = ReportPage(
+        title="mambalob bench engines",
+        explained=f"Of one call. {EXPLAINED}",
+        columns=COLUMNS,
+        text_columns=3,
+        rows=full.rows,
+        targets=full.targets,
+        methods=full.methods,
+        conditions=full.conditions,
+        results=report.results,
+        caption=caption,
+    )
+    write_files(page, png=png, html=html)
     if as_json:
         click.echo(encode_report(report))
         return
@@ -172,10 +179,7 @@ def _require(sizes: Sequence[str], blocks: Sequence[str], png: Path | None, html
     for name, given in (("--size", sizes), ("--block", blocks)):
         if len(set(given)) != len(given):
             raise InputError(f"{name}: {', '.join(given)} came; each is allowed once")
-    if png is not None:
-        require_plotting(png)
-    if html is not None:
-        require_directory(html)
+    require_files(png, html)
 
 
 def _make(
@@ -209,10 +213,3 @@ def _one_thread() -> Iterator[None]:
 
     with one_torch_thread():
         yield
-
-
-def _write(path: Path, written: bytes) -> None:
-    try:
-        path.write_bytes(written)
-    except OSError as error:
-        raise InputError(f"cannot write the plot to {path}: {error.strerror}") from error

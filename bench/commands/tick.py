@@ -3,21 +3,33 @@
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Final, get_args
 
 import click
 import numpy as np
+from msgspec.structs import replace
 
-from bench.frame_source import seeded_source
+from bench.frame_source import FrameSource, seeded_source
 from bench.harness import ClockReading, Measured, Plan, Subject, garbage_collector_off, run_interleaved
+from bench.html_report import plain_page, require_files, write_files
 from bench.machine import describe_machine, preemptions_so_far
 from bench.open_loop import SCHEDULES, OpenLoopTick
 from bench.pinning import pinned_to
 from bench.repeated_runs import RepeatedRuns
-from bench.report import Result, encode_report, machine_report, print_report, report_of
+from bench.report import (
+    Result,
+    encode_report,
+    late_count,
+    late_lines,
+    machine_report,
+    print_report,
+    report_of,
+)
+from bench.row_subject import IDLE, IdleSubject, require_idle
 from bench.stages import OnFrameStage
 from bench.terminal import table_console, timing_progress
-from bench.weights import Block, Size, weights_to_time
+from bench.weights import Block, Size, Weights, weights_to_time
 from lob.errors import InputError
 
 MOST_US: Final = {"nano": 5.0, "small": 10.0, "base": 35.0}
@@ -42,20 +54,37 @@ MOST_SPREAD: Final = 3.0
 @click.option(
     "--seconds", default=3.0, show_default=True, help="Of each open loop in a run; 0 leaves them out."
 )
+@click.option(
+    "--idle-ms",
+    type=float,
+    multiple=True,
+    default=(1.0, 10.0, 20.0, 100.0),
+    show_default=True,
+    help="Also time ticks after so long asleep; may be given again.",
+)
+@click.option(
+    "--idle-count", default=10, show_default=True, help="Such ticks in a run, of each; 0 leaves them out."
+)
 @click.option("--runs", default=5, show_default=True, help="Runs; percentiles are medians of theirs.")
 @click.option("--cpu", type=click.IntRange(min=0), metavar="N", help="Keep the process on core N.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the frames.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+@click.option("--png", type=click.Path(path_type=Path, dir_okay=False), help="Also draw the percentiles.")
+@click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Also write a report page.")
 def command(
     sizes: tuple[Size, ...],
     block: Block,
     count: int,
     warmup: int,
     seconds: float,
+    idle_ms: tuple[float, ...],
+    idle_count: int,
     runs: int,
     cpu: int | None,
     seed: int,
     as_json: bool,
+    png: Path | None,
+    html: Path | None,
 ) -> None:
     """Time a whole tick: a delta's bytes to calibrated probabilities, called from Python.
 
@@ -63,38 +92,48 @@ def command(
     is the closed loop: the next frame when the last is done, sizes in turns. `on_frame-1x`, `-10x` and
     `-100x` are open loops at Bybit's rate for 50 levels (a frame in 20 ms), ten and a hundred times it,
     `on_frame-burst` 50 frames at once every second: a frame's latency runs from its intended send time, so
-    what waits behind a slow tick is in it. The process sleeps until half a millisecond before a frame is due,
-    then watches the clock. The garbage collector is off while timing.
+    what waits behind a slow tick is in it; how many took over a millisecond is counted. The process sleeps
+    until half a millisecond before a frame is due, then watches the clock. `on_frame-idle-20ms` is a tick
+    after 20 ms asleep and `on_frame-staged-idle-20ms` the same with each step a call of its own, in turns.
+    The garbage collector is off while timing.
     """
     plan = Plan(count=count, warmup=warmup)
     _require(sizes, runs, seconds)
+    for milliseconds in idle_ms:
+        require_idle(milliseconds)
+    require_files(png, html)
     source = seeded_source(seed)
     with ExitStack() as stack:
         stack.enter_context(pinned_to(cpu))
         machine = describe_machine()
         closed: list[Subject] = []
         open_loops: list[OpenLoopTick] = []
+        after_idle: list[Subject] = []
         for size in sizes:
             weights = stack.enter_context(weights_to_time(None, size=size, block=block, seed=seed))
             closed.append(OnFrameStage(source, weights.artifact, "auto", weights.label))
+            if idle_count > 0:
+                after_idle += _after_idle(source, weights, idle_ms)
             if seconds > 0:
                 open_loops += [
                     OpenLoopTick(source, weights.artifact, weights.label, schedule) for schedule in SCHEDULES
                 ]
         before = preemptions_so_far()
         clock = ClockReading()
+        idle_plan = Plan(count=max(idle_count, 1), warmup=0, block=1, lead_in=0)
         found: list[list[Measured]] = []
         clocks: list[Measured] = []
         with timing_progress() as on_progress:
             for run in range(runs):
                 *loops, clocks_now = run_interleaved([*closed, clock], plan)
                 clocks = [clocks_now]
-                found.append([*loops, *_open_loops(open_loops, seconds)])
+                idle = run_interleaved(after_idle, idle_plan) if after_idle else []
+                found.append([*loops, *_open_loops(open_loops, seconds), *idle])
                 if on_progress is not None:
                     on_progress(run + 1, runs)
         after = preemptions_so_far()
-    results = RepeatedRuns(runs=found).results()
-    targets = tick_targets(sizes, results)
+    results = tick_results(found)
+    targets = [*tick_targets(sizes, results), *late_lines(results)]
     report = report_of(
         results,
         machine_report(
@@ -108,11 +147,31 @@ def command(
             load_average_after=os.getloadavg() if hasattr(os, "getloadavg") else None,
         ),
     )
+    methods = [one.subject.method for one in found[0]]
+    page = plain_page(
+        report,
+        methods,
+        title="mambalob bench tick",
+        explained="From a frame's bytes to calibrated probabilities, in one process, without sockets",
+        targets=targets,
+        caption=f"{machine.processor}, {runs} runs\n{report.commit}",
+    )
+    write_files(page, png=png, html=html)
     if as_json:
         click.echo(encode_report(report))
         return
-    methods = [one.subject.method for one in found[0]]
     print_report(report, methods, table_console(), ratios=targets)
+
+
+def tick_results(runs: Sequence[Sequence[Measured]]) -> list[Result]:
+    """A result a subject over all runs; those of an open loop count what was late."""
+    found = []
+    for place, result in enumerate(RepeatedRuns(runs=[list(run) for run in runs]).results()):
+        of_runs = [run[place] for run in runs]
+        is_open = isinstance(of_runs[0].subject, OpenLoopTick)
+        late = sum(late_count(one.durations_ns) for one in of_runs)
+        found.append(replace(result, late=late) if is_open else result)
+    return found
 
 
 def tick_targets(sizes: Sequence[Size], results: Sequence[Result]) -> list[str]:
@@ -131,6 +190,18 @@ def tick_targets(sizes: Sequence[Size], results: Sequence[Result]) -> list[str]:
 
 def _missed(missed: bool) -> str:
     return " (missed)" if missed else ""
+
+
+def _after_idle(source: FrameSource, weights: Weights, idle_ms: Sequence[float]) -> list[Subject]:
+    """For each time asleep a tick as one call and, where the engine has both, one as single steps."""
+    ways = [OnFrameStage(source, weights.artifact, "auto", weights.label)]
+    if ways[0].pipeline.engine.name == "fused":
+        ways.append(OnFrameStage(source, weights.artifact, "fused", weights.label, staged=True))
+    return [
+        IdleSubject(way, milliseconds, suffix=f"{IDLE}-{milliseconds:g}ms")
+        for milliseconds in idle_ms
+        for way in ways
+    ]
 
 
 def _open_loops(loops: Sequence[OpenLoopTick], seconds: float) -> list[Measured]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -15,7 +16,7 @@ from bench.weights import Weights
 from inference.artifact import Artifact
 from mambalob import main
 
-FEW = ["--count", "20", "--warmup", "4", "--runs", "2"]
+FEW = ["--count", "20", "--warmup", "4", "--runs", "2", "--idle-count", "0"]
 
 
 @pytest.fixture(autouse=True)
@@ -54,7 +55,9 @@ def test_json_has_the_closed_loop_and_every_open_one() -> None:
     }
     for one in report.results:
         assert 0 < one.p50 <= one.p90 <= one.p99 <= one.p999 <= one.max
-    assert [line.split(":")[0] for line in report.machine.targets] == ["nano", "base"]
+    assert [(one.late is None) for one in report.results] == [True, True, *[False] * 8]
+    assert [line.split(":")[0] for line in report.machine.targets[:2]] == ["nano", "base"]
+    assert "on_frame-1x, nano-ssd: " in report.machine.targets[2]
 
 
 def test_table_without_open_loops() -> None:
@@ -63,6 +66,20 @@ def test_table_without_open_loops() -> None:
     for part in ("on_frame", "small-ssd", "small: p50 ", "runs: 2", "garbage collector: off while timing"):
         assert part in result.stdout
     assert "on_frame-1x" not in result.stdout
+
+
+def test_ticks_after_idle_as_one_call_and_as_steps(tmp_path: Path) -> None:
+    page, picture = tmp_path / "report.html", tmp_path / "report.png"
+    idle = ["--idle-count", "3", "--idle-ms", "1", "--idle-ms", "2.5"]
+    files = ["--html", str(page), "--png", str(picture)]
+    result = run("--size", "nano", "--seconds", "0", *idle, *files, "--json")
+    report = msgspec.json.decode(result.stdout, type=Report)
+    ways = ["on_frame", "on_frame-staged"]
+    assert [(one.subject, one.count) for one in report.results[1:]] == [
+        (f"{way}-idle-{milliseconds}ms", 6) for milliseconds in ("1", "2.5") for way in ways
+    ]
+    assert "on_frame-staged-idle-2.5ms" in page.read_text()
+    assert picture.read_bytes().startswith(b"\x89PNG")
 
 
 def test_targets_say_what_is_missed() -> None:
@@ -97,6 +114,8 @@ def test_targets_say_what_is_missed() -> None:
         (["--seconds", "-1"], "seconds is -1.0"),
         (["--seconds", "nan"], "seconds is nan"),
         (["--size", "nano", "--size", "nano"], "each is allowed once"),
+        (["--idle-ms", "0"], "idle_ms is 0"),
+        (["--html", "no-such-folder/a.html"], "a file in a directory that exists is allowed"),
         (["--cpu", "4095"], "--cpu: 4095 came"),
     ],
 )
