@@ -13,8 +13,11 @@ from msgspec.json import Encoder
 from inference.pipeline import Pipeline
 from inference.prediction import encode_prediction
 from lob.captures import CapturedFrame
+from lob.captures.checkpoint import printed_price
+from lob.messages import Trades
 from lob.rows import RowPath, RowStatus
 from lob.schema import LEVELS
+from lob.trade_tape import TapedTrade, TradeTape
 
 
 class BookLine(Struct, gc=False):
@@ -34,6 +37,25 @@ class FeatureLine(Struct, gc=False):
     update_id: int
     exchange_ms: int
     values: list[float]
+
+
+class TradeLine(Struct, gc=False):
+    """One trade at the matching engine's time; `side` is the taker's: 1 bought, -1 sold."""
+
+    exchange_ms: int
+    price: float
+    size: float
+    side: int
+    trade_id: str
+
+
+class TradesLine(Struct, gc=False):
+    """The trades that had happened by a book update and not by the one before it."""
+
+    symbol: str
+    update_id: int
+    exchange_ms: int
+    trades: list[TradeLine]
 
 
 _ENCODER = Encoder()
@@ -59,6 +81,31 @@ def replay_rows(
         status = rows.on_frame(frame, receive_ns)
         if status is RowStatus.ROW or status is RowStatus.SNAPSHOT:
             yield line(rows)
+
+
+def replay_trades(frames: Iterable[CapturedFrame], rows: RowPath, tape: TradeTape) -> Iterator[bytes]:
+    """After each frame that gave a row, the trades that `tape` joins to it, as a JSON object."""
+    for receive_ns, frame in frames:
+        status = rows.on_frame(frame, receive_ns)
+        if status is RowStatus.ROW or status is RowStatus.SNAPSHOT:
+            yield trades_line(rows, tape.take(rows.exchange_ms))
+        elif status is RowStatus.NOT_BOOK and isinstance(message := rows.message, Trades):
+            tape.add(trade for trade in message.trades if trade.symbol == rows.symbol)
+
+
+def trades_line(rows: RowPath, taken: Iterable[TapedTrade]) -> bytes:
+    """The trades of a book update as a JSON object."""
+    trades = [
+        TradeLine(
+            trade.exchange_ms,
+            float(printed_price(rows.instrument, trade.price_ticks)),
+            trade.size,
+            trade.side,
+            trade.trade_id,
+        )
+        for trade in taken
+    ]
+    return _ENCODER.encode(TradesLine(rows.symbol, rows.update_id, rows.exchange_ms, trades))
 
 
 def replay_predictions(

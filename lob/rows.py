@@ -235,6 +235,11 @@ class RowPath:
         return self._numbers[LAST_UPDATE]
 
     @property
+    def sequence(self) -> int:
+        """The venue's count of everything, at the last message applied; 0 where it says none."""
+        return self._numbers[LAST_SEQUENCE]
+
+    @property
     def exchange_ms(self) -> int:
         """When the matching engine made the last message applied."""
         return self._numbers[LAST_EXCHANGE]

@@ -14,27 +14,21 @@ from lob.captures.rotation import RotatingWriter, RotationPolicy
 from lob.captures.salvage import close_left
 from lob.errors import InputError
 from lob.instrument import Instrument
-from lob.messages import BookUpdate
-from lob.rows import RowPath, RowStatus
-from lob.venues import make_decoder
-from serve.bybit_stream import BookTopic, public_address
+from lob.rows import RowPath
+from lob.venues import Venue, make_decoder
+from serve.bybit_stream import public_address
 from serve.clock import AnchoredClock
 from serve.feed import Feed, FeedConfig
 from serve.reconnect import ReconnectPolicy
+from serve.recording_consumer import FLUSH_INTERVAL_NS, RecordingConsumer, TradeRecordingConsumer
+from serve.subscription import FrameConsumer
+from serve.venue_stream import Topic
+from serve.venue_topics import book_topic, trade_topic, venue_stream
 from serve.warmup import warm_up_rows
 
 logger = logging.getLogger(__name__)
 
-FLUSH_INTERVAL_NS = 500_000_000
-"""Half of what a kill may cost, so that a busy machine's late timer does not make it more."""
-
 _ONE_FILE = RotationPolicy(every_s=None, file_bytes=None)
-
-_LOST = frozenset({RowStatus.GAP, RowStatus.CROSSED, RowStatus.MALFORMED, RowStatus.OVERFLOW})
-_SOUND = frozenset(
-    {RowStatus.ROW, RowStatus.SNAPSHOT, RowStatus.NO_ROW, RowStatus.ONE_SIDED, RowStatus.IGNORED}
-)
-_NO_SIGN_OF_LIFE = frozenset({RowStatus.NOT_JSON, RowStatus.NOT_BOOK, RowStatus.OTHER_STREAM})
 
 
 class RecordingSummary(msgspec.Struct, frozen=True):
@@ -47,6 +41,7 @@ class RecordingSummary(msgspec.Struct, frozen=True):
     file_bytes: int
     seconds: float
     snapshots: int
+    trades: int
     gaps: int
     lost_books: int
     stalls: int
@@ -54,89 +49,22 @@ class RecordingSummary(msgspec.Struct, frozen=True):
     connections: int
 
 
-class RecordingConsumer:
-    """Writes every frame down and watches the book, so that a lost one is asked for again at once.
-
-    A `serve.feed.FrameConsumer`; raises CaptureError where the disk refuses. The book is that of the frames
-    written and of nothing else, as a reader of the captures will have it: a lost connection does not touch
-    it, and only what is made of it here, `awaits_snapshot`, says that it is out of date.
-    """
-
-    def __init__(self, writer: RotatingWriter, stall_ms: int) -> None:
-        self.needs_resync = False
-        self.awaits_snapshot = False
-        """Whether the exchange's book is unknown until a snapshot comes."""
-        self.stalls = 0
-        self.statuses = dict.fromkeys(RowStatus, 0)
-        """How many frames came to each status."""
-        self.snapshots = 0
-        self._writer = writer
-        self._stall_ns = stall_ms * 1_000_000
-        self._connected = False
-        self._fresh_ns: int | None = None
-        self._flushed_ns = 0
-
-    def on_connected(self) -> None:
-        """Begin anew: what the book was is past."""
-        self._connected = True
-        self._fresh_ns = None
-        self.needs_resync = False
-        self.awaits_snapshot = True
-
-    def on_disconnected(self, reason: str) -> None:
-        """The book is unknown until the next connection's snapshot."""
-        self._connected = False
-        self.needs_resync = False
-        self.awaits_snapshot = False
-
-    def on_frame(self, frame: bytes, receive_ns: int) -> None:
-        """Write the frame, whatever it is, and see what it did to the book."""
-        status = self._writer.record(receive_ns, frame)
-        self.statuses[status] += 1
-        if status not in _NO_SIGN_OF_LIFE:
-            self._fresh_ns = receive_ns
-        if status in _LOST:
-            logger.warning(
-                "the book is lost at update %d: %s", self._writer.rows.update_id, status.name.lower()
-            )
-            self.needs_resync = self.awaits_snapshot = True
-        elif status in _SOUND and self.awaits_snapshot:
-            message = self._writer.rows.message
-            if isinstance(message, BookUpdate) and message.is_snapshot:
-                self.needs_resync = self.awaits_snapshot = False
-        if status is RowStatus.SNAPSHOT:
-            self.snapshots += 1
-
-    def check_freshness(self, now_ns: int) -> None:
-        """Flush what was written, and notice a silent feed."""
-        if now_ns - self._flushed_ns >= FLUSH_INTERVAL_NS:
-            self._flushed_ns = now_ns
-            self._writer.flush()
-        if self._fresh_ns is None:
-            self._fresh_ns = now_ns
-        if self._connected and now_ns - self._fresh_ns >= self._stall_ns:
-            self._fresh_ns = now_ns
-            self.stalls += 1
-            self.needs_resync = self.awaits_snapshot = True
-
-    def resync_requested(self) -> None:
-        """A new snapshot has been asked for."""
-        self.needs_resync = False
-        self._fresh_ns = None
-
-
 @dataclass(frozen=True, kw_only=True)
 class RecorderConfig:
     """What to record, from where, whereto, and for how long (None: until stopped).
 
-    Whereto is either one file, `path`, or captures in turn below `root`, in the stream's own folder of
-    `lob.captures.layout`, which the exchange's `category` names among others.
+    `trades` records the symbol's public trades into the same files, frame by frame as they come between the
+    book's. Whereto is either one file, `path`, or captures in turn below `root`, in the stream's own folder
+    of `lob.captures.layout`, which the exchange's `category` names among others. `depth` is that of Bybit's
+    topic; Binance sends the whole book.
     """
 
-    topic: BookTopic
     url: str
     instrument: Instrument
     stall_ms: int
+    venue: Venue = "bybit"
+    depth: int = 50
+    trades: bool = False
     path: Path | None = None
     root: Path | None = None
     category: str = "linear"
@@ -157,8 +85,8 @@ class RecorderConfig:
         if self.path is not None:
             return self.path.parent
         assert self.root is not None, "a configuration has a path or a root"
-        topic = f"orderbook.{self.topic.depth}"
-        return stream_directory(self.root, "bybit", self.category, self.topic.symbol, topic)
+        topic = f"orderbook.{self.depth}" if self.venue == "bybit" else "depth"
+        return stream_directory(self.root, self.venue, self.category, self.instrument.symbol, topic)
 
 
 class Recorder:
@@ -170,6 +98,9 @@ class Recorder:
         Raises InputError where the file exists, another recorder is at work in the folder or it cannot be
         made, CaptureError where a file cannot be.
         """
+        symbol = config.instrument.symbol
+        book = book_topic(config.venue, symbol, config.depth)
+        venue = venue_stream(config.venue, config.url, config.category)
         directory = config.directory
         try:
             directory.mkdir(parents=True, exist_ok=True)
@@ -185,8 +116,13 @@ class Recorder:
                 for left in close_left(directory):
                     logger.warning("%s: closed, as its recorder was killed", left)
             self._writer = RotatingWriter(
-                RowPath(make_decoder("bybit"), config.instrument, depth=config.topic.depth),
-                depth=config.topic.depth,
+                RowPath(
+                    make_decoder(config.venue),
+                    config.instrument,
+                    window_length=1,
+                    depth=config.depth if config.venue == "bybit" else None,
+                ),
+                depth=config.depth,
                 name_file=self._name_file,
                 created_ns=self._clock.now_ns(),
                 policy=_ONE_FILE if config.root is None else config.rotation,
@@ -196,12 +132,18 @@ class Recorder:
             held.enter_context(self._writer)
             self._first_path = self._writer.path
             self._consumer = RecordingConsumer(self._writer, config.stall_ms)
+            consumers: dict[Topic, FrameConsumer] = {book: self._consumer}
+            self._trades: TradeRecordingConsumer | None = None
+            if config.trades:
+                trades = trade_topic(config.venue, symbol, config.category)
+                consumers[trades] = self._trades = TradeRecordingConsumer(self._writer, trades, venue)
             self._feed = Feed(
                 FeedConfig(
                     url=config.url, reconnect=config.reconnect, allow_plaintext=config.allow_plaintext
                 ),
-                {config.topic: self._consumer},
+                consumers,
                 self._clock,
+                venue=venue,
             )
             self._held = held.pop_all()
 
@@ -243,8 +185,9 @@ class Recorder:
             file_bytes=writer.file_bytes,
             seconds=round(seconds, 3),
             snapshots=consumer.snapshots,
-            gaps=consumer.statuses[RowStatus.GAP],
-            lost_books=sum(consumer.statuses[status] for status in _LOST),
+            trades=0 if self._trades is None else self._trades.trades,
+            gaps=consumer.gaps,
+            lost_books=consumer.lost_books,
             stalls=consumer.stalls,
             resyncs=self._feed.counters.resyncs,
             connections=self._feed.counters.connections,

@@ -18,10 +18,8 @@ from lob.errors import ArtifactError, InputError
 from lob.instrument import Instrument
 from lob.trade_tape import TradeTape
 from lob.venues import Venue, make_decoder
-from serve import binance_stream
 from serve.app import create_app
-from serve.binance_stream import BinanceStream, DepthTopic
-from serve.bybit_stream import BookTopic, BybitStream, TradeTopic, public_address
+from serve.bybit_stream import public_address
 from serve.clock import AnchoredClock
 from serve.feed import Feed, FeedConfig
 from serve.feed_policies import IdlePolicy, LagPolicy, ResyncPolicy, StallPolicy
@@ -38,7 +36,8 @@ from serve.stream import GOING_AWAY, StreamLimits, StreamServer
 from serve.subscription import FrameConsumer
 from serve.symbol_service import SymbolService
 from serve.trade_consumer import TradeConsumer
-from serve.venue_stream import Topic, VenueStream
+from serve.venue_stream import Topic
+from serve.venue_topics import book_topic, trade_topic, venue_stream
 from serve.warmup import warm_up
 
 logger = logging.getLogger(__name__)
@@ -105,7 +104,7 @@ class Service:
             reconnect=config.reconnect,
             resync=config.resync,
         )
-        topics = [self._book_topic(symbol) for symbol in config.symbols]
+        topics = [book_topic(config.venue, symbol, config.depth) for symbol in config.symbols]
         self.hub = Hub(list(config.symbols), self.clock)
         self._listener = listen(config.host, config.port)
         try:
@@ -116,7 +115,12 @@ class Service:
             raise
         self.engine_name = next(iter(self.symbols.values())).pipeline.engine.name
         self.streams = StreamServer(self.hub, config.limits)
-        self.feed = Feed(feed_config, self._consumers(), self.clock, venue=self._venue_stream())
+        self.feed = Feed(
+            feed_config,
+            self._consumers(),
+            self.clock,
+            venue=venue_stream(config.venue, config.url, config.category),
+        )
         self._failure: BaseException | None = None
         collector = ServiceCollector(
             symbols=self.symbols,
@@ -177,20 +181,6 @@ class Service:
         """Give the port back; for a service that is not run."""
         self._listener.close()
 
-    def _book_topic(self, symbol: str) -> Topic:
-        if self.config.venue == "bybit":
-            return BookTopic(symbol=symbol, depth=self.config.depth)
-        return DepthTopic(symbol=symbol)
-
-    def _trade_topic(self, symbol: str) -> Topic:
-        if self.config.venue == "bybit":
-            return TradeTopic(symbol=symbol)
-        return binance_stream.TradeTopic(symbol=symbol, category=self.config.category)
-
-    def _venue_stream(self) -> VenueStream:
-        config = self.config
-        return BybitStream() if config.venue == "bybit" else BinanceStream(config.url, config.category)
-
     def _make_symbols(self, topics: Sequence[Topic]) -> dict[str, SymbolService]:
         """Every symbol; the first one's engine loads the model and is warmed up, the others share it."""
         symbols: dict[str, SymbolService] = {}
@@ -221,7 +211,7 @@ class Service:
             pipeline=pipeline,
             publisher=publisher,
             trades=trades,
-            trade_topic=self._trade_topic(topic.symbol) if config.trades else None,
+            trade_topic=trade_topic(config.venue, topic.symbol, config.category) if config.trades else None,
         )
 
     def _find_instrument(self, symbol: str) -> Instrument:

@@ -2,6 +2,7 @@
 
 import zipfile
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -9,8 +10,8 @@ import msgspec
 from inference.capture_instrument import capture_instrument
 from inference.folder_lock import is_locked
 from lob.captures import open_capture
-from lob.captures.index import CaptureIndex, read_index
-from lob.captures.inspection import Inspection, inspect_capture
+from lob.captures.index import CaptureIndex, missing_updates, read_index
+from lob.captures.inspection import Inspection, inspect_capture, rows_digest
 from lob.captures.layout import FETCH_LOCK_FILE, LOCK_FILE, capture_files
 from lob.captures.recording import PART_SUFFIX
 from lob.errors import MambalobError
@@ -43,28 +44,46 @@ def verify_captures(
     a path names nothing.
     """
     reports: list[FileReport] = []
-    before: Inspection | None = None
-    before_path: Path | None = None
+    before: _Former | None = None
     for path in capture_files(paths, parts=True):
         if path.suffix == PART_SUFFIX and path not in paths and is_locked(path.parent, _lock_of(path)):
             continue
-        report, inspection = _verify(path)
-        if inspection is not None:
-            same_folder = before_path is not None and before_path.parent == path.parent
-            link = _link_faults(before if same_folder else None, inspection)
-            report = msgspec.structs.replace(report, faults=report.faults + link)
-        before, before_path = inspection, path
+        if before is not None and before.path.parent != path.parent:
+            before = None
+        report, inspection = _verify(path, before)
+        before = None if inspection is None else _Former(path=path, inspection=inspection)
         reports.append(report)
         if on_report is not None:
             on_report(report)
     return reports
 
 
-def _verify(path: Path) -> tuple[FileReport, Inspection | None]:
-    """What one file alone shows."""
+@dataclass(frozen=True, kw_only=True)
+class _Former:
+    """The file before, in the same folder, with the book as it left it."""
+
+    path: Path
+    inspection: Inspection
+
+    @property
+    def last_update_id(self) -> int | None:
+        """The update that its book ended with; None where it had none."""
+        index = self.inspection.index
+        return index.checkpoint_update_id if index.last_update_id is None else index.last_update_id
+
+    def may_lead_to(self, inspection: Inspection) -> bool:
+        """Whether the other file's changes may continue this one's book, by what both say of themselves."""
+        mine, other = self.inspection, inspection
+        same = (mine.index.venue, mine.index.symbol) == (other.index.venue, other.index.symbol)
+        recorded = mine.header is not None or other.header is not None
+        follows = other.header is not None and other.header.follows(mine.header)
+        return same and mine.rows.book.usable and (follows or not recorded)
+
+
+def _verify(path: Path, before: _Former | None) -> tuple[FileReport, Inspection | None]:
+    """What one file shows, alone and after the file before it."""
     faults: list[str] = []
     notes: list[str] = []
-    inspection: Inspection | None = None
     if _lock_of(path) == FETCH_LOCK_FILE:
         unfinished = "its download is not finished; `mambalob fetch` goes on with it"
         return FileReport(path=str(path), faults=(unfinished,), breaks=(), notes=(), index=None), None
@@ -74,27 +93,55 @@ def _verify(path: Path) -> tuple[FileReport, Inspection | None]:
     except (MambalobError, OSError, zipfile.BadZipFile) as error:
         faults.append(str(error))
         return FileReport(path=str(path), faults=tuple(faults), breaks=(), notes=(), index=None), None
-    found = inspection.index
+    alone = inspection
     if inspection.damage:
         faults.append(inspection.damage)
     if path.suffix == PART_SUFFIX:
         faults.append("it was never closed: its recorder was killed (--salvage closes it)")
     else:
         faults += _index_faults(path, inspection, notes)
-    if found.snapshots == 0 and found.checkpoint_update_id is None:
-        notes.append(
-            f"it holds no snapshot: its {found.waiting:,} changes, not checked, need the file before"
-        )
-    if found.salvaged:
+    faults += _link_faults(before, inspection, notes)
+    if inspection.first_waiting_update_id:
+        inspection = _read_on(path, inspection, before, faults, notes)
+    if alone.index.salvaged:
         notes.append("its recorder was killed; what it had flushed is here")
+    found = inspection.index
     counted = found.gaps + found.crossed + found.malformed + found.overflow + found.not_json
     breaks = [str(fault) for fault in found.faults]
     if counted > len(breaks):
         breaks.append(f"and {counted - len(breaks):,} more")
     report = FileReport(
-        path=str(path), faults=tuple(faults), breaks=tuple(breaks), notes=tuple(notes), index=found
+        path=str(path), faults=tuple(faults), breaks=tuple(breaks), notes=tuple(notes), index=alone.index
     )
     return report, inspection
+
+
+def _read_on(
+    path: Path, alone: Inspection, before: _Former | None, faults: list[str], notes: list[str]
+) -> Inspection:
+    """Judge a file whose first changes come without a book, after the file before it where they may go on."""
+    found, first = alone.index, alone.first_waiting_update_id
+    if before is not None and before.may_lead_to(alone):
+        last = before.last_update_id
+        joined = inspect_capture(path, before.inspection.rows.instrument, rows=before.inspection.rows)
+        at_once = any(fault.kind == "gap" and fault.after_update_id == last for fault in joined.index.faults)
+        if not at_once:
+            notes.append(
+                f"it begins without a book and continues {before.path.name}, after which it was read"
+            )
+            return joined
+        if found.snapshots == 0:
+            faults.append(
+                f"it begins without a book at update {first}, and {before.path.name} before it ends with "
+                f"update {last}: {missing_updates(last or 0, first)}, a file between the two perhaps"
+            )
+            return alone
+    if found.snapshots == 0:
+        notes.append(
+            f"it holds no snapshot: its {found.waiting:,} changes, from update {first} on, are not checked; "
+            "they need the file before it, which is not here"
+        )
+    return alone
 
 
 def _lock_of(path: Path) -> str:
@@ -130,17 +177,47 @@ def _index_faults(path: Path, inspection: Inspection, notes: list[str]) -> list[
     ]
 
 
-def _link_faults(before: Inspection | None, inspection: Inspection) -> tuple[str, ...]:
+def _link_faults(before: _Former | None, inspection: Inspection, notes: list[str]) -> list[str]:
     """What is missing between two files of one recording; nothing where the second begins a recording."""
-    if before is None or before.header is None or inspection.header is None:
-        return ()
-    first, second = before.header, inspection.header
-    if first.recording != second.recording or not second.recording:
-        return ()
+    second, checkpoint = inspection.header, inspection.index.checkpoint_update_id
+    if second is None or not second.recording:
+        return []
+    first = None if before is None else before.inspection.header
+    if before is None or first is None or first.recording != second.recording:
+        if second.part:
+            missing = _parts(0, second.part - 1)
+            notes.append(f"it is part {second.part} of its recording, of which {missing} not here")
+        return []
+    last = before.last_update_id
+    if second.part <= first.part:
+        return [
+            f"it is part {second.part} of its recording and comes by its name after {before.path.name}, "
+            f"which is part {first.part}: renamed, or there twice"
+        ]
     if second.part != first.part + 1:
-        return (f"it is part {second.part} of its recording and follows part {first.part}: some are missing",)
-    checkpoint, last = inspection.index.checkpoint_update_id, before.index.last_update_id
-    last = before.index.checkpoint_update_id if last is None else last
-    if checkpoint is not None and checkpoint != last:
-        return (f"it continues update {checkpoint}, and the file before ends with update {last}",)
-    return ()
+        text = (
+            f"{_parts(first.part + 1, second.part - 1)} missing of its recording, between {before.path.name} "
+            f"(part {first.part}) and this file (part {second.part})"
+        )
+        if last is not None and checkpoint is not None:
+            text += f": {missing_updates(last, checkpoint + 1)}"
+        return [text]
+    if checkpoint is None or last is None:
+        return []
+    if checkpoint != last:
+        return [
+            f"it goes on from update {checkpoint}, and {before.path.name} before it ends with update {last}: "
+            + missing_updates(min(last, checkpoint), max(last, checkpoint) + 1)
+        ]
+    rows = before.inspection.rows
+    if rows.book.usable and rows_digest(rows) != inspection.checkpoint_digest:
+        return [
+            f"the book that it says it begins with, at update {checkpoint}, is not the one that "
+            f"{before.path.name} ends with"
+        ]
+    return []
+
+
+def _parts(first: int, last: int) -> str:
+    """`part 2 is`, `parts 2 to 4 are`."""
+    return f"part {first} is" if first == last else f"parts {first} to {last} are"

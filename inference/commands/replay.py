@@ -27,9 +27,10 @@ EXISTING = click.Path(path_type=Path)
 @click.argument("files", nargs=-1, required=True, type=EXISTING, metavar="FILE...")
 @click.option(
     "--emit",
-    type=click.Choice(["book", "features", "predictions"]),
+    type=click.Choice(["book", "features", "trades", "predictions"]),
     required=True,
-    help="The ten best levels a side, the model's input row, or what a subscriber sees.",
+    help="The ten best levels a side, the model's input row, the trades joined to it, or what a subscriber "
+    "sees.",
 )
 @click.option("--model", metavar="NAME", help="A model's name, or the path of its directory.")
 @click.option("--models-dir", type=EXISTING, help="A directory of models, beside those that ship.")
@@ -71,9 +72,14 @@ def command(
     found = capture_instrument(capture, symbol=symbol, tick_size=tick_size)
     latencies_ns = array("q")
     pipeline: Pipeline | None = None
+    tape: TradeTape | None = None
     if emit != "predictions":
         rows = RowPath(make_decoder(capture.venue), found.instrument, LOB44, sampling)
-        lines = replay_rows(capture, rows, book_line if emit == "book" else feature_line)
+        if emit == "trades":
+            tape = TradeTape(found.instrument)
+            lines = replay_trades(capture, rows, tape)
+        else:
+            lines = replay_rows(capture, rows, book_line if emit == "book" else feature_line)
     elif artifact is not None:
         pipeline = Pipeline.create(artifact, found.instrument, engine=engine, venue=capture.venue)
         rows = pipeline.rows
@@ -89,6 +95,10 @@ def command(
                 stream.write(line + b"\n")
     finally:
         summary = _summary(capture, found, rows, pipeline, latencies_ns)
+        if tape is not None:
+            summary["trades"] = {
+                name: getattr(tape, name) for name in ("trades", "late", "dropped", "malformed")
+            } | {"waiting": len(tape)}
         click.echo(msgspec.json.encode(summary) if as_json else _sentence(summary), err=True)
 
 
@@ -141,6 +151,8 @@ def _sentence(summary: dict[str, Any]) -> str:
         f"{summary['lines']:,} lines",
     ]
     parts.append(counts or "nothing counted")
+    if "trades" in summary:
+        parts.append(", ".join(f"{count:,} {name}" for name, count in summary["trades"].items()))
     if "on_frame_us" in summary:
         parts.append("on_frame p50 {p50:,} us, p99 {p99:,} us".format(**summary["on_frame_us"]))
     if "state" in summary and summary["state"]["reason"]:

@@ -9,13 +9,15 @@ from lob.errors import CaptureError
 
 INDEX_SUFFIX = ".index.json"
 FORMAT_VERSION = 1
+MAXIMUM_INDEX_BYTES = 4 << 20
+"""The longest index read: one of a thousand faults has some 200 KiB."""
 
 
 class SequenceFault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A place where the book was lost: `kind` is `lob.rows.RowStatus` in lower case, `frame` counts from 1.
 
-    `after_update_id` is the last update applied before it, `update_id` the one that came (0 where the frame
-    is no book message).
+    `after_update_id` is the last update applied before it, `update_id` the first one of the message that came
+    (0 where the frame is no book message).
     """
 
     kind: str
@@ -25,18 +27,34 @@ class SequenceFault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     update_id: int
 
     def __str__(self) -> str:
-        what = f"update {self.update_id} after {self.after_update_id}" if self.update_id else "unreadable"
-        return f"{self.kind.replace('_', ' ')} at frame {self.frame}: {what}"
+        return f"{self.kind.replace('_', ' ')} at frame {self.frame}: {self._what()}"
+
+    def _what(self) -> str:
+        if not self.update_id:
+            return "unreadable"
+        if self.kind != "gap":
+            return f"update {self.update_id} after {self.after_update_id}"
+        if self.update_id <= self.after_update_id + 1:
+            return f"update {self.update_id} came after {self.after_update_id} and does not continue it"
+        return missing_updates(self.after_update_id, self.update_id)
+
+
+def missing_updates(after: int, before: int) -> str:
+    """`updates 8 to 11 are missing`, for what should have come after update 7 and before update 12."""
+    if before - after == 2:
+        return f"update {after + 1} is missing"
+    return f"updates {after + 1} to {before - 1} are missing"
 
 
 class CaptureIndex(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What one capture file holds; everything but `salvaged` and `damage` follows from the file alone.
 
     `frames` are those of the venue, of which `snapshots` and `changes` were applied to the book, `ignored`
-    were old, and `waiting` came before a snapshot. `gaps`, `crossed`, `malformed`, `overflow` and `not_json`
-    count what `faults` tells one by one, up to `lob.captures.inspection.MAXIMUM_FAULTS`. Update ids and
-    exchange times are those of the first and last message applied; None where none was.
-    `checkpoint_update_id` is that of the book the file itself begins with.
+    were old, `waiting` came before a snapshot (or were one too old to be joined to the changes), and `trades`
+    hold trades. `gaps`, `crossed`, `malformed`, `overflow` and `not_json` count what `faults` tells one by
+    one, up to `lob.captures.inspection.MAXIMUM_FAULTS`. Update ids and exchange times are those of the first
+    and last message applied; None where none was. `checkpoint_update_id` is that of the book the file itself
+    begins with.
     """
 
     format_version: int = FORMAT_VERSION
@@ -61,6 +79,7 @@ class CaptureIndex(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     last_update_id: int | None
     snapshots: int
     changes: int
+    trades: int = 0
     ignored: int
     waiting: int
     other: int
@@ -97,10 +116,14 @@ def read_index(capture: Path) -> CaptureIndex | None:
     """The index of `capture`, None where it has none; raises CaptureError for one that cannot be read."""
     path = index_path(capture)
     try:
-        index = msgspec.json.decode(path.read_bytes(), type=CaptureIndex)
+        with path.open("rb") as file:
+            text = file.read(MAXIMUM_INDEX_BYTES + 1)
+        if len(text) > MAXIMUM_INDEX_BYTES:
+            raise CaptureError(f"{path}: no index of a capture (more than {MAXIMUM_INDEX_BYTES:,} bytes)")
+        index = msgspec.json.decode(text, type=CaptureIndex)
     except FileNotFoundError:
         return None
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise CaptureError(f"{path}: no index of a capture ({error})") from error
     if index.format_version != FORMAT_VERSION:
         raise CaptureError(

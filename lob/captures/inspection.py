@@ -4,12 +4,15 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
+from lob.book_digest import book_digest
 from lob.captures.capture import open_capture, recording_header
 from lob.captures.index import CaptureIndex, SequenceFault
 from lob.captures.recording import Header
 from lob.errors import CaptureError
 from lob.instrument import Instrument
-from lob.messages import BookUpdate
+from lob.messages import BookUpdate, Trades
 from lob.rows import RowPath, RowStatus
 from lob.venues import make_decoder
 
@@ -20,7 +23,7 @@ _APPLIED = frozenset({RowStatus.ROW, RowStatus.SNAPSHOT, RowStatus.NO_ROW, RowSt
 _FAULTS = frozenset(
     {RowStatus.GAP, RowStatus.CROSSED, RowStatus.MALFORMED, RowStatus.OVERFLOW, RowStatus.NOT_JSON}
 )
-_SNAPSHOTS, _CHANGES = "snapshots", "changes"
+_SNAPSHOTS, _CHANGES, _TRADES = "snapshots", "changes", "trades"
 _COUNTED = {
     RowStatus.IGNORED: "ignored",
     RowStatus.WAITING: "waiting",
@@ -34,13 +37,29 @@ _COUNTED = {
 }
 
 
-class CaptureTally:
-    """Counts the frames of one file; the book they go through is the caller's."""
+def lost_nothing(rows: RowPath, status: RowStatus) -> bool:
+    """Whether a GAP is only a snapshot too old to be joined to the changes kept for it: no book was lost.
 
-    def __init__(self) -> None:
+    The next snapshot may do; until then the book is as unknown as it was.
+    """
+    return status is RowStatus.GAP and rows.held_snapshot
+
+
+class CaptureTally:
+    """Counts the frames of one file; the book they go through is the caller's.
+
+    `checkpoint_update_id` is that of the book the file itself begins with, None where it begins with none;
+    `after_update_id` that of the book it is read after.
+    """
+
+    def __init__(self, checkpoint_update_id: int | None = None, *, after_update_id: int = 0) -> None:
+        self.checkpoint_update_id = checkpoint_update_id
+        self.first_waiting_update_id = 0
+        """The first update for which there was no book yet; 0 where there was one for each."""
+        self._after_update_id = after_update_id
         self.frames = 0
         self.frame_bytes = 0
-        self.counts = dict.fromkeys((_SNAPSHOTS, _CHANGES, *_COUNTED.values()), 0)
+        self.counts = dict.fromkeys((_SNAPSHOTS, _CHANGES, _TRADES, *_COUNTED.values()), 0)
         self.depth = 0
         self.faults: list[SequenceFault] = []
         self._receive_ns: list[int] = []  # first and last, or nothing yet; likewise the others
@@ -60,14 +79,21 @@ class CaptureTally:
             _extend(self._exchange_ms, rows.exchange_ms)
             _extend(self._update_ids, rows.update_id)
             return
+        if isinstance(message, Trades):
+            self.counts[_TRADES] += 1
+            return
+        if lost_nothing(rows, status):
+            status = RowStatus.WAITING
         self.counts[_COUNTED[status]] += 1
+        if status is RowStatus.WAITING and update is not None and not update.is_snapshot:
+            self.first_waiting_update_id = self.first_waiting_update_id or update.first_update_id
         if status in _FAULTS and len(self.faults) < MAXIMUM_FAULTS:
             fault = SequenceFault(
                 kind=status.name.lower(),
                 frame=self.frames,
                 receive_ns=receive_ns,
-                after_update_id=rows.update_id,
-                update_id=0 if update is None else update.update_id,
+                after_update_id=_last(self._update_ids) or self.checkpoint_update_id or self._after_update_id,
+                update_id=0 if update is None else update.first_update_id,
             )
             self.faults.append(fault)
 
@@ -90,7 +116,6 @@ class CaptureTally:
         venue: str,
         instrument: Instrument,
         header: Header | None,
-        checkpoint_update_id: int | None,
     ) -> CaptureIndex:
         """The index of the file at `path`, whose frames these were."""
         return CaptureIndex(
@@ -104,7 +129,7 @@ class CaptureTally:
             source=header.source if header else "",
             recording=header.recording if header else "",
             part=header.part if header else 0,
-            checkpoint_update_id=checkpoint_update_id,
+            checkpoint_update_id=self.checkpoint_update_id,
             frames=self.frames,
             frame_bytes=self.frame_bytes,
             first_receive_ns=_first(self._receive_ns),
@@ -115,6 +140,7 @@ class CaptureTally:
             last_update_id=_last(self._update_ids),
             snapshots=self.counts[_SNAPSHOTS],
             changes=self.counts[_CHANGES],
+            trades=self.counts[_TRADES],
             ignored=self.counts["ignored"],
             waiting=self.counts["waiting"],
             other=self.counts["other"],
@@ -151,25 +177,37 @@ class Inspection:
     interrupted: bool
     """Whether it is a part file whose end is missing, and nothing else."""
     damage: str
+    rows: RowPath
+    """The book as the file leaves it."""
+    checkpoint_digest: int
+    """`lob.book_digest` of the book that the file states it begins with; 0 where it states none."""
+    first_waiting_update_id: int
+    """The first update that came before there was a book for it; 0 where none did."""
 
 
-def inspect_capture(path: Path, instrument: Instrument) -> Inspection:
-    """Read a capture through a book of its own, holding one frame at a time, and its bytes for the checksum.
+def inspect_capture(path: Path, instrument: Instrument, *, rows: RowPath | None = None) -> Inspection:
+    """Read a capture from end to end, holding one frame at a time, and its bytes for the checksum.
 
-    Raises CaptureError where not even the first line can be read.
+    Its messages go through `rows`, which then end as the file does, where it is read after the file that they
+    come from; by default through a book of its own, which begins with the one the file states. Raises
+    CaptureError where not even the first line can be read.
     """
     header = recording_header(path)
     capture = open_capture(path)
-    rows = RowPath(make_decoder(capture.venue), instrument, window_length=1)
-    tally = CaptureTally()
-    checkpoint_update_id: int | None = None
+    alone = rows is None
+    if rows is None:
+        rows = RowPath(make_decoder(capture.venue), instrument, window_length=1)
+    tally = CaptureTally(after_update_id=0 if alone else rows.update_id)
+    checkpoint_digest = 0
     damage = ""
     frames = iter(capture)
     try:
         if header is not None and header.checkpoint is not None:
             receive_ns, frame = next(frames)
-            rows.on_frame(frame, receive_ns)
-            checkpoint_update_id = rows.update_id
+            if alone:
+                rows.on_frame(frame, receive_ns)
+                tally.checkpoint_update_id = rows.update_id
+                checkpoint_digest = rows_digest(rows)
         for receive_ns, frame in frames:
             tally.add(receive_ns, frame, rows, rows.on_frame(frame, receive_ns))
     except CaptureError as error:
@@ -183,6 +221,19 @@ def inspect_capture(path: Path, instrument: Instrument) -> Inspection:
         venue=capture.venue,
         instrument=instrument,
         header=header,
-        checkpoint_update_id=checkpoint_update_id,
     )
-    return Inspection(index=index, header=header, interrupted=capture.interrupted, damage=damage)
+    return Inspection(
+        index=index,
+        header=header,
+        interrupted=capture.interrupted,
+        damage=damage,
+        rows=rows,
+        checkpoint_digest=checkpoint_digest,
+        first_waiting_update_id=tally.first_waiting_update_id,
+    )
+
+
+def rows_digest(rows: RowPath) -> int:
+    """`lob.book_digest` of the whole book of `rows`, its prices as ticks."""
+    bids, asks = rows.book.bids(), rows.book.asks()
+    return book_digest(bids[0].astype(np.float64), bids[1], asks[0].astype(np.float64), asks[1])

@@ -38,8 +38,9 @@ class RotatingWriter:
     """Writes one stream's frames down, follows its book with `rows`, and begins new files as the policy says.
 
     `rows` must see nothing but these frames, so that the book is at every moment the one a reader of the
-    files has; where it is in sequence a new file states it. A finished file reaches the disk and gets name
-    and index on a thread of its own; there is one such file at a time.
+    files has; where it is in sequence a new file states it, and where it is not `rows` forgets what it kept,
+    so that it has what a reader of the new file alone has. A finished file reaches the disk and gets name and
+    index on a thread of its own; there is one such file at a time.
     Raises CaptureError where the disk refuses: what was flushed until then stays readable in the part file.
     """
 
@@ -51,7 +52,6 @@ class RotatingWriter:
         name_file: Callable[[int], Path],
         created_ns: int,
         policy: RotationPolicy,
-        venue: Literal["bybit", "binance"] = "bybit",
         source: str = "",
         flush_ns: int = 1_000_000_000,
     ) -> None:
@@ -64,7 +64,7 @@ class RotatingWriter:
         self._depth = depth
         self._name_file = name_file
         self._policy = policy
-        self._venue = venue
+        self._venue: Literal["bybit", "binance"] = "binance" if rows.decoder.venue == "binance" else "bybit"
         self._source = source
         self._flush_ns = flush_ns
         self._recording = secrets.token_hex(8)
@@ -126,9 +126,9 @@ class RotatingWriter:
         return receive_ns // period_ns > first_ns // period_ns
 
     def _rotate(self, receive_ns: int) -> None:
-        checkpoint = None
-        if self._venue == "bybit":
-            checkpoint = book_checkpoint(self.rows, self._depth, self._tally.last_receive_ns or receive_ns)
+        checkpoint = book_checkpoint(self.rows, self._depth, self._tally.last_receive_ns or receive_ns)
+        if checkpoint is None:
+            self.rows.reset()
         self._finish()
         self._former_bytes += self._writer.file_bytes
         self._begin(receive_ns, checkpoint)
@@ -147,8 +147,8 @@ class RotatingWriter:
             flush_ns=self._flush_ns,
         )
         self.files += 1
-        self._checkpoint_update_id = None if checkpoint is None else self.rows.book.update_id
-        self._tally = CaptureTally()
+        checkpoint_update_id = None if checkpoint is None else self.rows.book.update_id
+        self._tally = CaptureTally(checkpoint_update_id)
 
     def _finish(self) -> None:
         """Write the end of the file, and hand it to the thread that waits for the disk."""
@@ -162,7 +162,6 @@ class RotatingWriter:
             venue=self._venue,
             instrument=self.rows.instrument,
             header=writer.header,
-            checkpoint_update_id=self._checkpoint_update_id,
         )
         self._closing = self._closer.submit(_commit, writer, index)
 

@@ -4,6 +4,7 @@ Whoever calls this makes sure that no recorder is at work in the folder.
 """
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -100,9 +101,7 @@ def _damaged_path(part: Path) -> Path:
 
 def _salvaged(inspection: Inspection, damage: str) -> Inspection:
     index = msgspec.structs.replace(inspection.index, salvaged=True, damage=damage)
-    return Inspection(
-        index=index, header=inspection.header, interrupted=inspection.interrupted, damage=inspection.damage
-    )
+    return replace(inspection, index=index)
 
 
 def _instrument(path: Path, header: Header | None) -> Instrument:

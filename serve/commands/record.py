@@ -1,6 +1,7 @@
 """`mambalob record`: an exchange's order-book frames into captures that replay; and are they whole."""
 
 from pathlib import Path
+from typing import get_args
 
 import click
 import msgspec
@@ -13,11 +14,13 @@ from lob.captures.rotation import RotationPolicy
 from lob.captures.salvage import close_left
 from lob.errors import InputError
 from lob.instrument import Instrument
-from serve.bybit_stream import CATEGORIES, DEPTHS, BookTopic, resolve_stream
-from serve.instruments import fetch_instrument
+from lob.venues import Venue
+from serve.bybit_stream import CATEGORIES, DEPTHS
+from serve.instruments import find_instrument
 from serve.logs import configure_logging
 from serve.process import run_until_signalled
 from serve.recorder import Recorder, RecorderConfig, RecordingSummary
+from serve.venue_topics import book_topic, resolve_address
 from serve.verification import FileReport, verify_captures
 
 _DEFAULTS = RotationPolicy()
@@ -27,12 +30,16 @@ _DEFAULTS = RotationPolicy()
 @click.argument("captures", nargs=-1, type=click.Path(path_type=Path), metavar="[CAPTURE...]")
 @click.option("--symbol", help="The instrument, such as BTCUSDT.")
 @click.option(
+    "--venue", type=click.Choice(get_args(Venue)), default="bybit", show_default=True, help="The exchange."
+)
+@click.option(
     "--depth",
     type=click.Choice([str(depth) for depth in DEPTHS]),
     default="50",
     show_default=True,
-    help="Levels a side of the order-book topic.",
+    help="Levels a side of Bybit's order-book topic; Binance sends the whole book.",
 )
+@click.option("--trades", is_flag=True, help="Record the public trades too, into the same files.")
 @click.option(
     "--out",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -41,7 +48,7 @@ _DEFAULTS = RotationPolicy()
 @click.option(
     "--into",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Captures in turn, in DIR/bybit/CATEGORY/SYMBOL/orderbook.DEPTH; a new start goes on there.",
+    help="Captures in turn, in DIR/VENUE/CATEGORY/SYMBOL/TOPIC; a new start goes on there.",
 )
 @click.option(
     "--rotate-s",
@@ -61,9 +68,9 @@ _DEFAULTS = RotationPolicy()
 @click.option(
     "--category",
     type=click.Choice(CATEGORIES),
-    help="Bybit's kind of market; by default the one the address names, else linear.",
+    help="The kind of market; by default the one Bybit's address names, else linear.",
 )
-@click.option("--url", help="The exchange's stream; by default Bybit's public one of the category.")
+@click.option("--url", help="The exchange's stream; by default the venue's public one of the category.")
 @click.option(
     "--allow-plaintext", is_flag=True, help="Take ws:// to another machine; anybody between can change it."
 )
@@ -84,7 +91,9 @@ _DEFAULTS = RotationPolicy()
 def command(
     captures: tuple[Path, ...],
     symbol: str | None,
+    venue: Venue,
     depth: str,
+    trades: bool,
     out: Path | None,
     into: Path | None,
     rotate_s: int,
@@ -100,10 +109,11 @@ def command(
     salvage: bool,
     as_json: bool,
 ) -> None:
-    """Record the raw frames of one order-book topic, with the time each arrived; or verify CAPTUREs.
+    """Record the raw frames of one symbol's order book, with the time each arrived; or verify CAPTUREs.
 
-    The sequence is checked while recording; a gap is counted and answered by a new snapshot. Ctrl-C closes
-    the file whole, and until then it is a readable FILE.part.
+    The sequence is checked while recording; a gap is counted and answered by a new snapshot (on Binance the
+    answer to a request, recorded where it came). Ctrl-C closes the file whole, and until then it is a
+    readable FILE.part.
     """
     configure_logging("info")
     if verify:
@@ -115,14 +125,16 @@ def command(
         raise click.UsageError("--symbol is needed to record")
     if (out is None) == (into is None):
         raise click.UsageError("one of --out FILE and --into DIR is needed")
-    topic = BookTopic(symbol=symbol, depth=int(depth))
-    url, category = resolve_stream(url, category)
+    url, category = resolve_address(venue, url, category)
+    book_topic(venue, symbol, int(depth))  # a name that no exchange would list is found before it is asked
     if tick_size is None:
-        instrument = fetch_instrument(url, category, symbol)
+        instrument = find_instrument(url, category, symbol, venue=venue).instrument
     else:
         instrument = Instrument(symbol=symbol, tick_size=tick_size)
     config = RecorderConfig(
-        topic=topic,
+        venue=venue,
+        depth=int(depth),
+        trades=trades,
         url=url,
         instrument=instrument,
         path=out,
@@ -144,12 +156,18 @@ def command(
 def readable(summary: RecordingSummary) -> str:
     """The summary for people, on one line."""
     return (
-        f"{summary.path}: {summary.frames:,} frames in {summary.files} files "
-        f"({summary.frame_bytes:,} bytes, "
-        f"{summary.file_bytes:,} on disk) in {summary.seconds:.1f} s, "
-        f"{summary.snapshots} snapshots, {summary.gaps} gaps, "
-        f"{summary.resyncs} resyncs, {summary.connections} connections"
+        f"{summary.path}: {counted(summary.frames, 'frame')} in {counted(summary.files, 'file')} "
+        f"({counted(summary.frame_bytes, 'byte')}, {summary.file_bytes:,} on disk) "
+        f"in {summary.seconds:.1f} s, "
+        f"{counted(summary.snapshots, 'snapshot')}, {counted(summary.trades, 'trade')}, "
+        f"{counted(summary.gaps, 'gap')}, {counted(summary.resyncs, 'resync')}, "
+        f"{counted(summary.connections, 'connection')}"
     )
+
+
+def counted(count: int, thing: str) -> str:
+    """`1 gap`, `2,000 gaps`."""
+    return f"{count:,} {thing}" if count == 1 else f"{count:,} {thing}s"
 
 
 def _verify(captures: tuple[Path, ...], *, allow_gaps: bool, salvage: bool, as_json: bool) -> None:
@@ -167,7 +185,9 @@ def _verify(captures: tuple[Path, ...], *, allow_gaps: bool, salvage: bool, as_j
     reports = verify_captures(captures, tell)
     faulty = sum(not report.is_whole(allow_gaps=allow_gaps) for report in reports)
     if faulty:
-        raise InputError(f"{faulty} of {len(reports)} captures not whole; what is wrong stands above")
+        raise InputError(
+            f"{faulty} of {counted(len(reports), 'capture')} not whole; what is wrong stands above"
+        )
 
 
 def _left_folders(captures: tuple[Path, ...]) -> set[Path]:
@@ -186,8 +206,8 @@ def readable_report(report: FileReport) -> str:
     if report.index is not None:
         index = report.index
         lines[0] += (
-            f", {index.frames:,} frames, updates {index.first_update_id} to {index.last_update_id}, "
-            f"{index.snapshots} snapshots, {index.gaps} gaps"
+            f", {counted(index.frames, 'frame')}, updates {index.first_update_id} to {index.last_update_id}, "
+            f"{counted(index.snapshots, 'snapshot')}, {counted(index.gaps, 'gap')}"
         )
     lines += [f"  fault: {fault}" for fault in report.faults]
     lines += [f"  lost book: {lost}" for lost in report.breaks]

@@ -9,8 +9,7 @@ import msgspec
 from inference.engines.selection import ENGINE_NAMES
 from inference.pipeline import DEFAULT_STALL_MS
 from lob.venues import Venue
-from serve.binance_stream import resolve_binance
-from serve.bybit_stream import CATEGORIES, DEPTHS, resolve_stream
+from serve.bybit_stream import CATEGORIES, DEPTHS
 from serve.feed_policies import IdlePolicy, LagPolicy, StallPolicy
 from serve.instrument_cache import default_cache_dir
 from serve.logs import configure_logging
@@ -19,6 +18,7 @@ from serve.reconnect import ReconnectPolicy
 from serve.service import Service, ServiceConfig
 from serve.symbol_options import milliseconds, per_symbol
 from serve.venue_connection import is_this_machine
+from serve.venue_topics import resolve_address
 
 DEFAULT_MODEL = "btc-perp-ssd-small"
 """The artifact that ships for real markets."""
@@ -170,8 +170,7 @@ def command(
     Connects to Bybit's public stream by default. Stops in good order on Ctrl-C and on SIGTERM.
     """
     configure_logging(log_level)
-    resolve = resolve_stream if venue == "bybit" else resolve_binance
-    url, category = resolve(url, category)
+    url, category = resolve_address(venue, url, category)
     tick_size, tick_by_symbol = per_symbol("tick-size", tick_sizes)
     if tick_size is not None:
         tick_by_symbol = dict.fromkeys(symbols, tick_size) | tick_by_symbol

@@ -12,7 +12,6 @@ from lob.errors import InputError
 from lob.instrument import Instrument
 from lob.rows import RowPath, RowStatus
 from lob.venues import make_decoder
-from serve.bybit_stream import BookTopic
 from serve.reconnect import ReconnectPolicy
 from serve.recorder import Recorder, RecorderConfig
 from serve.verification import verify_captures
@@ -24,7 +23,6 @@ INSTRUMENT = Instrument(symbol="BTCUSDT", tick_size="0.10")
 
 def configure(path: Path | None, url: str, **options) -> RecorderConfig:
     settings = {
-        "topic": BookTopic(symbol="BTCUSDT", depth=50),
         "url": url,
         "instrument": INSTRUMENT,
         "path": path,

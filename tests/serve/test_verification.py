@@ -115,7 +115,7 @@ def test_lost_books_are_listed(tmp_path: Path, market_frames: list[bytes]) -> No
     updates = [json.loads(frame)["data"]["u"] for frame in market_frames]
     assert report.faults == ()
     assert report.breaks == (
-        f"gap at frame 41: update {updates[41]} after {updates[39]}",
+        f"gap at frame 41: update {updates[40]} is missing",
         f"crossed at frame 140: update {updates[80]} after {updates[79]}",
         "not json at frame 141: unreadable",
     )
@@ -126,7 +126,12 @@ def test_lost_books_are_listed(tmp_path: Path, market_frames: list[bytes]) -> No
 def test_a_file_of_the_middle_that_is_missing(files: list[Path], tmp_path: Path) -> None:
     files[2].unlink()
     reports = verify(tmp_path)
-    assert reports[2].faults == ("it is part 3 of its recording and follows part 1: some are missing",)
+    missing = (
+        f"part 2 is missing of its recording, between {files[1].name} (part 1) and this file (part 3): "
+        f"updates {read_index(files[1]).last_update_id + 1} to {read_index(files[3]).checkpoint_update_id} "
+        "are missing"
+    )
+    assert reports[2].faults == (missing,)
     assert [len(report.faults) for report in reports] == [0, 0, 1]
 
 
@@ -136,7 +141,8 @@ def test_a_file_that_lost_its_end_before_the_next(files: list[Path], tmp_path: P
     reports = verify(tmp_path)
     checkpoint = read_index(files[2]).checkpoint_update_id
     assert reports[2].faults == (
-        f"it continues update {checkpoint}, and the file before ends with update {checkpoint - 3}",
+        f"it goes on from update {checkpoint}, and {files[1].name} before it ends with update "
+        f"{checkpoint - 3}: updates {checkpoint - 2} to {checkpoint} are missing",
     )
 
 

@@ -1,0 +1,134 @@
+"""What the feed hands a recorder's frames to: all are written, and the book is watched on the way."""
+
+import logging
+
+from lob.captures.inspection import lost_nothing
+from lob.captures.rotation import RotatingWriter
+from lob.messages import BookUpdate, Trades
+from lob.rows import RowStatus
+from serve.venue_stream import Topic, VenueStream
+
+logger = logging.getLogger(__name__)
+
+FLUSH_INTERVAL_NS = 500_000_000
+"""Half of what a kill may cost, so that a busy machine's late timer does not make it more."""
+
+_LOST = frozenset({RowStatus.GAP, RowStatus.CROSSED, RowStatus.MALFORMED, RowStatus.OVERFLOW})
+_SOUND = frozenset(
+    {RowStatus.ROW, RowStatus.SNAPSHOT, RowStatus.NO_ROW, RowStatus.ONE_SIDED, RowStatus.IGNORED}
+)
+_NO_SIGN_OF_LIFE = frozenset({RowStatus.NOT_JSON, RowStatus.NOT_BOOK, RowStatus.OTHER_STREAM})
+
+
+class RecordingConsumer:
+    """Writes every frame down and watches the book, so that a lost one is asked for again at once.
+
+    A `serve.feed.FrameConsumer`; raises CaptureError where the disk refuses. The book is that of the frames
+    written and of nothing else, as a reader of the captures will have it: a lost connection does not touch
+    it, and only what is made of it here, `awaits_snapshot`, says that it is out of date.
+    """
+
+    def __init__(self, writer: RotatingWriter, stall_ms: int) -> None:
+        self.needs_resync = False
+        self.awaits_snapshot = False
+        """Whether the exchange's book is unknown until a snapshot comes."""
+        self.stalls = 0
+        self.snapshots = 0
+        self.gaps = 0
+        self.lost_books = 0
+        """How often the book was lost, by a gap or otherwise."""
+        self._writer = writer
+        self._stall_ns = stall_ms * 1_000_000
+        self._connected = False
+        self._fresh_ns: int | None = None
+        self._flushed_ns = 0
+
+    def on_connected(self) -> None:
+        """Begin anew: what the book was is past."""
+        self._connected = True
+        self._fresh_ns = None
+        self.needs_resync = False
+        self.awaits_snapshot = True
+
+    def on_disconnected(self, reason: str) -> None:
+        """The book is unknown until the next connection's snapshot."""
+        self._connected = False
+        self.needs_resync = False
+        self.awaits_snapshot = False
+
+    def on_frame(self, frame: bytes, receive_ns: int) -> None:
+        """Write the frame, whatever it is, and see what it did to the book."""
+        status = self._writer.record(receive_ns, frame)
+        if status not in _NO_SIGN_OF_LIFE:
+            self._fresh_ns = receive_ns
+        if status in _LOST:
+            self.needs_resync = self.awaits_snapshot = True
+            if not lost_nothing(self._writer.rows, status):
+                self.lost_books += 1
+                self.gaps += status is RowStatus.GAP
+                logger.warning(
+                    "the book is lost at update %d: %s", self._writer.rows.update_id, status.name.lower()
+                )
+        elif status in _SOUND and self.awaits_snapshot:
+            message = self._writer.rows.message
+            if isinstance(message, BookUpdate) and message.is_snapshot:
+                self.needs_resync = self.awaits_snapshot = False
+        if status is RowStatus.SNAPSHOT:
+            self.snapshots += 1
+
+    def check_freshness(self, now_ns: int) -> None:
+        """Flush what was written, and notice a silent feed."""
+        if now_ns - self._flushed_ns >= FLUSH_INTERVAL_NS:
+            self._flushed_ns = now_ns
+            self._writer.flush()
+        if self._fresh_ns is None:
+            self._fresh_ns = now_ns
+        if self._connected and now_ns - self._fresh_ns >= self._stall_ns:
+            self._fresh_ns = now_ns
+            self.stalls += 1
+            self.needs_resync = self.awaits_snapshot = True
+
+    def resync_requested(self) -> None:
+        """A new snapshot has been asked for."""
+        self.needs_resync = False
+        self._fresh_ns = None
+
+
+class TradeRecordingConsumer:
+    """Writes a trade topic's frames into the file of the symbol's book, in the order in which they came.
+
+    A `serve.feed.FrameConsumer`. There is no book to lose, and a symbol may trade seldom: silence is no
+    stall. Frames that name no topic come to every consumer, and the book's writes them down.
+    """
+
+    needs_resync = False
+    awaits_snapshot = False
+
+    def __init__(self, writer: RotatingWriter, topic: Topic, venue: VenueStream) -> None:
+        self.trades = 0
+        """How many trades were printed."""
+        self._writer = writer
+        self._topic = topic.name
+        self._start = venue.topic_prefix + topic.name.encode() + b'"'
+        self._venue = venue
+
+    def on_connected(self) -> None:
+        """Nothing is kept that could be out of date."""
+
+    def on_disconnected(self, reason: str) -> None:
+        """Nothing to do until the next connection."""
+
+    def on_frame(self, frame: bytes, receive_ns: int) -> None:
+        """Write the frame if it is the topic's own."""
+        if not frame.startswith(self._start) and self._venue.topic_of(frame) != self._topic:
+            return
+        self._writer.record(receive_ns, frame)
+        message = self._writer.rows.message
+        if isinstance(message, Trades):
+            self.trades += len(message.trades)
+
+    def check_freshness(self, now_ns: int) -> None:
+        """Trades need not come."""
+
+    def resync_requested(self) -> None:
+        """There is nothing to wait for."""
