@@ -19,6 +19,7 @@ from lob.venues import Venue, make_decoder
 from serve.bybit_stream import public_address
 from serve.clock import AnchoredClock
 from serve.feed import Feed, FeedConfig
+from serve.feed_policies import ResyncPolicy
 from serve.reconnect import ReconnectPolicy
 from serve.recording_consumer import FLUSH_INTERVAL_NS, RecordingConsumer, TradeRecordingConsumer
 from serve.subscription import FrameConsumer
@@ -72,6 +73,7 @@ class RecorderConfig:
     rotation: RotationPolicy = field(default_factory=RotationPolicy)
     seconds: float | None = None
     reconnect: ReconnectPolicy = field(default_factory=ReconnectPolicy)
+    resync: ResyncPolicy = field(default_factory=ResyncPolicy)
 
     def __post_init__(self) -> None:
         if self.seconds is not None and not self.seconds > 0:
@@ -139,7 +141,10 @@ class Recorder:
                 consumers[trades] = self._trades = TradeRecordingConsumer(self._writer, trades, venue)
             self._feed = Feed(
                 FeedConfig(
-                    url=config.url, reconnect=config.reconnect, allow_plaintext=config.allow_plaintext
+                    url=config.url,
+                    reconnect=config.reconnect,
+                    resync=config.resync,
+                    allow_plaintext=config.allow_plaintext,
                 ),
                 consumers,
                 self._clock,

@@ -2,7 +2,6 @@
 
 import logging
 
-from lob.captures.inspection import lost_nothing
 from lob.captures.rotation import RotatingWriter
 from lob.messages import BookUpdate, Trades
 from lob.rows import RowStatus
@@ -63,7 +62,7 @@ class RecordingConsumer:
             self._fresh_ns = receive_ns
         if status in _LOST:
             self.needs_resync = self.awaits_snapshot = True
-            if not lost_nothing(self._writer.rows, status):
+            if self._writer.counted_as in _LOST:
                 self.lost_books += 1
                 self.gaps += status is RowStatus.GAP
                 logger.warning(

@@ -28,7 +28,7 @@ class FileReport(msgspec.Struct, frozen=True, kw_only=True):
     breaks: tuple[str, ...]
     notes: tuple[str, ...]
     index: CaptureIndex | None
-    """Counted now, from the file."""
+    """Counted now, from the file; after the one it continues where it has no book of its own."""
 
     def is_whole(self, *, allow_gaps: bool) -> bool:
         """Whether nothing is wrong; with `allow_gaps` a sequence that broke where it was recorded is not."""
@@ -111,7 +111,7 @@ def _verify(path: Path, before: _Former | None) -> tuple[FileReport, Inspection 
     if counted > len(breaks):
         breaks.append(f"and {counted - len(breaks):,} more")
     report = FileReport(
-        path=str(path), faults=tuple(faults), breaks=tuple(breaks), notes=tuple(notes), index=alone.index
+        path=str(path), faults=tuple(faults), breaks=tuple(breaks), notes=tuple(notes), index=found
     )
     return report, inspection
 

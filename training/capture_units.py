@@ -80,10 +80,11 @@ def split_into_units(
 ) -> tuple[tuple[CaptureUnit, ...], int | None]:
     """(units, depth) of captures in order; the depth is that of the book which the first one begins with.
 
-    Where the first one does not begin with a book there is one unit, and no depth.
+    Where the first one does not begin with a book there is no depth, and on a venue that sends a book in
+    several depths one unit.
     """
     depth = _first_book_depth(files[0], venue, symbol)
-    if depth is None:
+    if depth is None and not make_decoder(venue).snapshot_apart:
         return (CaptureUnit(number=0, files=tuple(files)),), None
     groups = [[files[0]]]
     for path in files[1:]:

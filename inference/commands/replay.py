@@ -13,11 +13,12 @@ from inference.capture_instrument import CaptureInstrument, capture_instrument
 from inference.output_file import open_output
 from inference.pipeline import Pipeline
 from inference.registry import load_model
-from inference.replay import book_line, feature_line, replay_predictions, replay_rows
+from inference.replay import book_line, feature_line, replay_predictions, replay_rows, replay_trades
 from lob.captures import Capture, open_captures
 from lob.errors import InputError
 from lob.rows import RowPath
 from lob.schema import LOB44
+from lob.trade_tape import TradeTape
 from lob.venues import make_decoder
 
 EXISTING = click.Path(path_type=Path)

@@ -37,14 +37,6 @@ _COUNTED = {
 }
 
 
-def lost_nothing(rows: RowPath, status: RowStatus) -> bool:
-    """Whether a GAP is only a snapshot too old to be joined to the changes kept for it: no book was lost.
-
-    The next snapshot may do; until then the book is as unknown as it was.
-    """
-    return status is RowStatus.GAP and rows.held_snapshot
-
-
 class CaptureTally:
     """Counts the frames of one file; the book they go through is the caller's.
 
@@ -57,6 +49,8 @@ class CaptureTally:
         self.first_waiting_update_id = 0
         """The first update for which there was no book yet; 0 where there was one for each."""
         self._after_update_id = after_update_id
+        self._unjoined = False
+        """Whether the book is a snapshot sent apart and no change has joined it yet."""
         self.frames = 0
         self.frame_bytes = 0
         self.counts = dict.fromkeys((_SNAPSHOTS, _CHANGES, _TRADES, *_COUNTED.values()), 0)
@@ -66,8 +60,12 @@ class CaptureTally:
         self._exchange_ms: list[int] = []
         self._update_ids: list[int] = []
 
-    def add(self, receive_ns: int, frame: bytes, rows: RowPath, status: RowStatus) -> None:
-        """Count a frame that came to `status` in `rows`."""
+    def add(self, receive_ns: int, frame: bytes, rows: RowPath, status: RowStatus) -> RowStatus:
+        """Count a frame that came to `status` in `rows`; answers what it was counted as.
+
+        A GAP is one of the stream. Where a snapshot sent apart is only too old for the changes to join it,
+        nothing is missing: the book is as unknown as it was, which is WAITING.
+        """
         self.frames += 1
         self.frame_bytes += len(frame)
         _extend(self._receive_ns, receive_ns)
@@ -75,14 +73,16 @@ class CaptureTally:
         update = message if isinstance(message, BookUpdate) else None
         if status in _APPLIED and update is not None:
             self.counts[_SNAPSHOTS if update.is_snapshot else _CHANGES] += 1
+            whole = update.is_snapshot and rows.update_id == update.update_id
+            self._unjoined = whole and rows.decoder.snapshot_apart
             self.depth = update.depth
             _extend(self._exchange_ms, rows.exchange_ms)
             _extend(self._update_ids, rows.update_id)
-            return
+            return status
         if isinstance(message, Trades):
             self.counts[_TRADES] += 1
-            return
-        if lost_nothing(rows, status):
+            return status
+        if status is RowStatus.GAP and (rows.held_snapshot or self._unjoined):
             status = RowStatus.WAITING
         self.counts[_COUNTED[status]] += 1
         if status is RowStatus.WAITING and update is not None and not update.is_snapshot:
@@ -96,6 +96,7 @@ class CaptureTally:
                 update_id=0 if update is None else update.first_update_id,
             )
             self.faults.append(fault)
+        return status
 
     @property
     def first_receive_ns(self) -> int | None:

@@ -1,6 +1,8 @@
 """Where captures stand: `ROOT/<venue>/<category>/<symbol>/<topic>/<time>.jsonl.zst`, oldest name first."""
 
+import re
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,6 +14,8 @@ LOCK_FILE = ".recorder.lock"
 FETCH_LOCK_FILE = ".fetch.lock"
 DAMAGED_SUFFIX = ".damaged"
 
+_NAME = re.compile(r"(\d{4}-\d{2}-\d{2}T\d{2}-\d{2}-\d{2})\.(\d{6})Z\b")
+
 CAPTURE_SUFFIXES = (".zst", ".zip", ".gz", ".ndjson", ".jsonl")
 """What the captures of a folder end with; a file that is named itself may be called anything."""
 
@@ -22,19 +26,33 @@ def stream_directory(root: Path, venue: str, category: str, symbol: str, topic: 
 
 
 def recording_path(directory: Path, receive_ns: int) -> Path:
-    """A file of `directory` named by the time of its first frame, which no other file has.
+    """A file of `directory` named by the time of its first frame, and after every file that is there.
 
     `2026-11-21T05-26-40.123456Z.jsonl.zst`: UTC to the microsecond, with no character that a file system
-    refuses; a later file of the same microsecond gets a number.
+    refuses. Where the clock was set back, or two files share a microsecond, the name is the microsecond after
+    the newest one's: by name the files are always in the order in which they were recorded. Raises
+    CaptureError where no later time can be named.
     """
-    moment = datetime.fromtimestamp(receive_ns // 1_000_000_000, UTC)
-    stem = f"{moment:%Y-%m-%dT%H-%M-%S}.{receive_ns % 1_000_000_000 // 1_000:06d}Z"
-    number = 0
-    while True:
-        path = directory / f"{stem}{f'-{number}' if number else ''}{RECORDING_SUFFIX}"
-        if not path.exists() and not path.with_name(path.name + PART_SUFFIX).exists():
-            return path
-        number += 1
+    time_us = max(receive_ns // 1_000, _newest_us(directory) + 1)
+    try:
+        moment = datetime.fromtimestamp(time_us // 1_000_000, UTC)
+    except (ValueError, OverflowError, OSError) as error:
+        raise CaptureError(
+            f"{directory}: no name comes after its newest file's; move the file of the year 9999 away"
+        ) from error
+    return directory / f"{moment:%Y-%m-%dT%H-%M-%S}.{time_us % 1_000_000:06d}Z{RECORDING_SUFFIX}"
+
+
+def _newest_us(directory: Path) -> int:
+    """The latest time that a file of `directory`, or what is left of one, is named by; -1 where none is."""
+    newest = -1
+    for path in directory.iterdir() if directory.is_dir() else ():
+        match = _NAME.match(path.name)
+        if match is not None:
+            with suppress(ValueError):  # digits that are no time
+                moment = datetime.strptime(match[1], "%Y-%m-%dT%H-%M-%S").replace(tzinfo=UTC)
+                newest = max(newest, int(moment.timestamp()) * 1_000_000 + int(match[2]))
+    return newest
 
 
 def capture_files(paths: Iterable[Path], *, parts: bool = False) -> list[Path]:

@@ -60,6 +60,8 @@ class RotatingWriter:
         """Number of files begun."""
         self.frames = 0
         """Number of frames written, over all files."""
+        self.counted_as = RowStatus.NOT_BOOK
+        """What the index counts the last frame as."""
         self._former_bytes = 0
         self._depth = depth
         self._name_file = name_file
@@ -89,7 +91,7 @@ class RotatingWriter:
         self._writer.write(receive_ns, frame)
         self.frames += 1
         status = self.rows.on_frame(frame, receive_ns)
-        self._tally.add(receive_ns, frame, self.rows, status)
+        self.counted_as = self._tally.add(receive_ns, frame, self.rows, status)
         return status
 
     def flush(self) -> None:

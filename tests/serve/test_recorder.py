@@ -2,15 +2,18 @@
 
 import asyncio
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
+from inference.replay import replay_trades
 from lob.captures import open_capture, open_captures
 from lob.captures.rotation import RotationPolicy
 from lob.errors import InputError
 from lob.instrument import Instrument
 from lob.rows import RowPath, RowStatus
+from lob.trade_tape import TradeTape
 from lob.venues import make_decoder
 from serve.reconnect import ReconnectPolicy
 from serve.recorder import Recorder, RecorderConfig
@@ -174,3 +177,45 @@ async def test_a_path_or_a_root() -> None:
     for path, root in ((None, None), (Path("a"), Path("b"))):
         with pytest.raises(InputError, match="path and root: one of the two is allowed, and needed"):
             configure(path, "ws://127.0.0.1:1", root=root)
+
+
+def trade_frame(number: int, exchange_ms: int) -> bytes:
+    trade = {"T": exchange_ms, "s": "BTCUSDT", "S": "Buy", "v": "0.001", "p": "60000.10", "i": f"t{number}"}
+    message = {"topic": "publicTrade.BTCUSDT", "type": "snapshot", "ts": exchange_ms, "data": [trade]}
+    return json.dumps(message, separators=(",", ":")).encode()
+
+
+async def test_trades_are_recorded_between_the_books_frames(
+    tmp_path, scripted_exchange, market_frames
+) -> None:
+    played = []
+    for number, frame in enumerate(market_frames[:200]):
+        played.append(frame)
+        if number % 4 == 0:
+            played.append(trade_frame(number, json.loads(frame)["cts"] + 1))
+    played.insert(30, b'{"topic":"publicTrade.BTCUSDT","ty')  # cut short: the trade consumer's own
+    async with scripted_exchange() as exchange:
+        exchange.snapshots = False
+        config = configure(None, exchange.url, root=tmp_path, trades=True)
+        recorder = Recorder(config)
+        running = asyncio.create_task(recorder.run())
+        await until(lambda: len(exchange.requests) == 2)
+        await exchange.play(played)
+        await until(lambda: recorder._writer.frames == len(played) + 2)
+        recorder.stop()
+        summary = await asyncio.wait_for(running, 5)
+    topics = [request["args"] for request in exchange.requests]
+    assert topics == [["orderbook.50.BTCUSDT"], ["publicTrade.BTCUSDT"]]
+    (report,) = verify_captures([tmp_path])
+    frames = [frame for _, frame in open_capture(report.path)]
+    assert [frame for frame in frames if frame.startswith(b'{"topic"')] == played
+    assert (summary.trades, summary.gaps, report.index.trades, report.index.not_json) == (50, 0, 50, 1)
+    assert report.faults == ()
+    rows = RowPath(make_decoder("bybit"), INSTRUMENT, sampling="every_message")
+    lines = [
+        json.loads(line) for line in replay_trades(open_capture(report.path), rows, TradeTape(INSTRUMENT))
+    ]
+    for before, line in pairwise(lines):
+        for trade in line["trades"]:
+            assert before["exchange_ms"] < trade["exchange_ms"] <= line["exchange_ms"]
+    assert sum(len(line["trades"]) for line in lines) >= 49

@@ -221,3 +221,94 @@ def test_captures_of_others_are_verified_without_an_index(data_dir: Path) -> Non
     assert zipped.index.snapshots == 1
     with pytest.raises(CaptureError, match="no such file"):
         verify(data_dir / "none")
+
+
+def without_books(files: list[Path], folder: Path) -> list[Path]:
+    """The frames of a recording's files as plain lines, the first file alone beginning with a book."""
+    copies = []
+    for number, path in enumerate(files):
+        copies.append(folder / f"day-{number}.ndjson")
+        lines = [json.loads(line)["frame"] for line in lines_of(path)[1:]]
+        copies[-1].write_text("\n".join(lines) + "\n")
+    return copies
+
+
+def test_a_file_without_a_book_is_judged_after_the_one_before_it(files: list[Path], tmp_path: Path) -> None:
+    folder = tmp_path / "plain"
+    folder.mkdir()
+    days = without_books(files, folder)
+    reports = verify(folder)
+    assert [report.faults + report.breaks for report in reports] == [()] * 4
+    for before, report in zip(days, reports[1:], strict=False):
+        assert (
+            f"it begins without a book and continues {before.name}, after which it was read" in report.notes
+        )
+    assert reports[2].index.first_update_id == reports[1].index.last_update_id + 1
+    (alone,) = verify(days[2])
+    first = reports[2].index.first_update_id
+    assert any(
+        f"from update {first} on, are not checked; they need the file before" in n for n in alone.notes
+    )
+    days[1].unlink()
+    missing = verify(folder)
+    last = reports[0].index.last_update_id
+    assert missing[1].faults == (
+        f"it begins without a book at update {first}, and day-0.ndjson before it ends with update {last}: "
+        f"updates {last + 1} to {first - 1} are missing, a file between the two perhaps",
+    )
+    assert not missing[1].is_whole(allow_gaps=True)
+
+
+def test_a_gap_at_a_later_place_of_a_file_without_a_book_is_told(files: list[Path], tmp_path: Path) -> None:
+    folder = tmp_path / "plain"
+    folder.mkdir()
+    days = without_books(files, folder)
+    lines = days[1].read_text().splitlines(keepends=True)
+    days[1].write_text("".join(lines[:50] + lines[52:]))
+    lost = json.loads(lines[50])["data"]["u"]
+    reports = verify(folder)
+    assert reports[1].breaks == (f"gap at frame 51: updates {lost} to {lost + 1} are missing",)
+    assert any("its 150 changes" in note for note in reports[2].notes)
+
+
+def test_a_stated_book_that_is_not_the_one_before(files: list[Path], tmp_path: Path) -> None:
+    lines = lines_of(files[2])
+    header = json.loads(lines[0])
+    checkpoint = json.loads(header["checkpoint"]["frame"])
+    checkpoint["data"]["b"][3][1] = "123.456"
+    header["checkpoint"]["frame"] = json.dumps(checkpoint)
+    rewrite(files[2], [json.dumps(header).encode(), *lines[1:]])
+    index_path(files[2]).unlink()
+    assert verify(tmp_path)[2].faults[-1] == (
+        f"the book that it says it begins with, at update {checkpoint['data']['u']}, is not the one that "
+        f"{files[1].name} ends with"
+    )
+
+
+def test_files_of_a_recording_that_are_not_here(files: list[Path], tmp_path: Path) -> None:
+    files[0].unlink()
+    files[1].unlink()
+    reports = verify(tmp_path)
+    assert reports[0].faults == ()
+    assert "it is part 2 of its recording, of which parts 0 to 1 are not here" in reports[0].notes
+    (tmp_path / "2999.jsonl.zst").write_bytes(files[2].read_bytes())
+    assert verify(tmp_path)[2].faults[-1] == (
+        f"it is part 2 of its recording and comes by its name after {files[3].name}, which is part 3: "
+        "renamed, or there twice"
+    )
+
+
+def test_an_index_without_end_is_not_read(files: list[Path]) -> None:
+    index_path(files[0]).write_text("[" * (5 << 20))
+    assert "no index of a capture (more than 4,194,304 bytes)" in verify(files[0])[0].faults[0]
+    index_path(files[0]).write_text("[" * 1_000_000)
+    assert "no index of a capture" in verify(files[0])[0].faults[0]
+
+
+def test_days_of_a_real_capture_without_a_snapshot_continue(data_dir: Path) -> None:
+    days = [data_dir / f"binance/cm_ethusd_perp_{day}.gz" for day in ("20240808", "20240809")]
+    first, second = verify(*days)
+    assert (first.faults, first.breaks, second.faults, second.breaks) == ((), (), (), ())
+    assert second.index.snapshots == 0
+    assert second.index.changes > 10_000
+    assert second.index.gaps == 0

@@ -21,9 +21,18 @@ def test_names_sort_by_time_and_are_never_taken_twice(tmp_path) -> None:
     assert paths[1].name == "2025-11-21T05-26-40.123456Z.jsonl.zst"
     paths[1].touch()
     again = recording_path(tmp_path, moments[1])
-    assert again.name == "2025-11-21T05-26-40.123456Z-1.jsonl.zst"
+    assert again.name == "2025-11-21T05-26-40.123457Z.jsonl.zst"
     again.with_name(again.name + ".part").touch()
-    assert recording_path(tmp_path, moments[1]).name == "2025-11-21T05-26-40.123456Z-2.jsonl.zst"
+    assert recording_path(tmp_path, moments[1]).name == "2025-11-21T05-26-40.123458Z.jsonl.zst"
+
+
+def test_a_clock_set_back_does_not_put_a_file_before_an_older_one(tmp_path) -> None:
+    for name in ("2025-12-31T23-59-59.999999Z.jsonl.zst", "9999-99-99T00-00-00.000000Z.zst", "a\nb.zst"):
+        (tmp_path / name).touch()
+    assert recording_path(tmp_path, 10**9).name == "2026-01-01T00-00-00.000000Z.jsonl.zst"
+    (tmp_path / "9999-12-31T23-59-59.999999Z.jsonl.zst").touch()
+    with pytest.raises(CaptureError, match="no name comes after its newest file's"):
+        recording_path(tmp_path, 10**9)
 
 
 def test_a_folder_stands_for_its_captures_by_name(tmp_path) -> None:
