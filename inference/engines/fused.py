@@ -163,6 +163,7 @@ def _describe(
         "byte_products": byte_products(),
         "jit": "off" if numba.config.DISABLE_JIT else "on",
         "packed_bytes": model.params.nbytes,
+        "pages": "chosen" if model.pages_chosen else "as they came",
         "probe_rows": probe_rows_taken,
         "probe_difference": f"{difference:.2e}",
         "tolerance": f"{TOLERANCES[model.precision]:g}",

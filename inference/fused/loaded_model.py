@@ -12,6 +12,7 @@ from inference.engines.ort_session import read_graph
 from inference.fused.compiled_step import Step, compiled_step
 from inference.fused.model_weights import ModelWeights, model_weights, pack_weights
 from inference.fused.packing import aligned_words
+from inference.fused.page_placement import place_pages
 from inference.fused.processor import unsupported_reason
 from inference.fused.sizes import KernelSizes, kernel_sizes
 from inference.fused.weight_format import weight_format
@@ -29,6 +30,7 @@ class LoadedModel:
     precision: str
     sizes: KernelSizes
     params: Words
+    pages_chosen: bool
     step: Step
 
     def new_state(self) -> Words:
@@ -72,7 +74,11 @@ def load_model(artifact: Artifact, precision: str) -> LoadedModel:
     sizes = kernel_sizes(weights.sizes, weight)
     step = compiled_step(sizes)
     loaded = LoadedModel(
-        weights=weights, precision=precision, sizes=sizes, params=pack_weights(weights, weight), step=step
+        weights=weights,
+        precision=precision,
+        sizes=sizes,
+        params=place_pages(pack_weights(weights, weight)),
+        step=step,
     )
     row = np.zeros(sizes.features, np.float32)
     try:
