@@ -73,11 +73,14 @@ def load_model(artifact: Artifact, precision: str) -> LoadedModel:
     weights = fused_weights(artifact)
     sizes = kernel_sizes(weights.sizes, weight)
     step = compiled_step(sizes)
+    packed = pack_weights(weights, weight)
+    params = place_pages(packed)
     loaded = LoadedModel(
         weights=weights,
         precision=precision,
         sizes=sizes,
-        params=place_pages(pack_weights(weights, weight)),
+        params=params,
+        pages_chosen=params is not packed,
         step=step,
     )
     row = np.zeros(sizes.features, np.float32)
