@@ -14,10 +14,10 @@ import onnxruntime as ort
 from numba.core import codegen, config
 
 from inference.artifact import Artifact, verify_artifact
+from inference.compilation import compile_kernels, loaded_kernels
 from inference.engines.selection import choose_engine, fused_refusal
 from inference.fused.processor import byte_products, unsupported_reason, wide_registers
 from inference.registry import known_models, load_model, model_folders
-from inference.rehearsal import loaded_kernels, rehearse
 from lob.errors import MambalobError
 
 PACKAGES = ("mambalob", "numpy", "numba", "llvmlite", "onnxruntime", "msgspec", "zstandard")
@@ -198,17 +198,17 @@ def _models(models_dir: Path | None) -> tuple[list[Artifact], list[Check]]:
 def _compilation(artifacts: list[Artifact]) -> Check:
     """Run everything once on the simulated market."""
     try:
-        rehearsal = rehearse(artifacts)
+        compiled = compile_kernels(artifacts)
     except MambalobError as error:
         return Check(name="compilation", facts={}, problem=str(error), hint="see the models above")
-    silent = [name for name, count in rehearsal.predictions.items() if count == 0]
+    silent = [name for name, count in compiled.predictions.items() if count == 0]
     return Check(
         name="compilation",
         facts={
-            "kernels": rehearsal.kernels,
-            "compiled_now": rehearsal.compiled_now,
-            "seconds": round(rehearsal.seconds, 2),
-            "predictions": rehearsal.predictions,
+            "kernels": compiled.kernels,
+            "compiled_now": compiled.compiled_now,
+            "seconds": round(compiled.seconds, 2),
+            "predictions": compiled.predictions,
         },
         problem=f"no prediction on the simulated market from: {', '.join(silent)}" if silent else "",
         hint="a model whose answers are not finite cannot be served; train it again" if silent else "",

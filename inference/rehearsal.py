@@ -1,86 +1,106 @@
-"""Compiling every kernel of the serving path before its first frame: it is run on the simulated market."""
+"""Ticks that are of no symbol: what is slow the first time, or after a pause, is done on them beforehand.
 
-import sys
-import time
+A rehearsal is a second pipeline on the same model. It shares weights, session and compiled code with the
+pipeline that serves, and nothing that belongs to a symbol: book, window, state and counters are its own.
+"""
+
 from collections.abc import Iterator
-from dataclasses import dataclass
+from itertools import islice
 
-from numba.core.dispatcher import Dispatcher
-
-from inference.artifact import Artifact
-from inference.calibration import Calibration
-from inference.fused.compiled_step import compiled_steps
-from inference.fused.tick import compiled_ticks
 from inference.pipeline import Pipeline
-from lob.market import SimulatedMarket
+from lob.errors import ArtifactError
+from lob.instrument import Instrument
 from lob.rows import RowPath
 from lob.venues import make_decoder
 
-FRAMES = 300
+PREDICTIONS = 64
+"""What warms a pipeline up."""
+
+MAXIMUM_FRAMES = 10_000
+"""A model that has not given them by then does not answer."""
+
+_SYMBOL = "REHEARSAL"
 
 
-@dataclass(frozen=True, kw_only=True)
 class Rehearsal:
-    """What a rehearsal came to: kernels ready, how many were compiled for it, predictions by model."""
+    """A pipeline of the kind of `pipeline` on its model, one made-up frame a step.
 
-    kernels: int
-    compiled_now: int
-    seconds: float
-    predictions: dict[str, int]
-
-
-def rehearse(artifacts: list[Artifact]) -> Rehearsal:
-    """Run rows, and each of `artifacts`, on the simulated market; raises ArtifactError as engines do.
-
-    Compiled kernels stay in Numba's cache, so the next process loads them. Without compilation
-    (NUMBA_DISABLE_JIT) no kernel is counted.
+    A step takes what a frame of three changes takes. It leaves `pipeline`, its rows and its engine's state
+    alone: they are not touched at all.
     """
-    started = time.perf_counter()
-    compiled_before = _compiled()
-    market = SimulatedMarket()
-    instrument = market.configuration.instrument
-    frames = list(market.frames(FRAMES))
-    rows = RowPath(make_decoder("bybit"), instrument)
-    for receive_ns, frame in frames:
-        rows.on_frame(frame, receive_ns)
-    Calibration((1.0,), 3).apply(rows.window.latest()[None, :3])
-    predictions: dict[str, int] = {}
-    for artifact in artifacts:
-        pipeline = Pipeline.create(artifact, instrument)
-        pipeline.on_connected()
-        for receive_ns, frame in frames:
-            pipeline.on_frame(frame, receive_ns)
-        predictions[artifact.name] = pipeline.counters["predictions"]
-    return Rehearsal(
-        kernels=sum(bool(kernel.signatures) for kernel in loaded_kernels()),
-        compiled_now=_compiled() - compiled_before,
-        seconds=time.perf_counter() - started,
-        predictions=predictions,
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self.engine = pipeline.engine
+        """Whose model is rehearsed."""
+        instrument = Instrument(symbol=_SYMBOL, tick_size="0.10")
+        self.pipeline = Pipeline.create(pipeline.artifact, instrument, engine=pipeline.engine)
+        self.pipeline.on_connected()
+        self._frames = made_up_frames()
+        self._frame = next(self._frames)
+        self._number = 0
+
+    def step(self) -> bool:
+        """Take the next frame; answers whether a prediction came of it."""
+        self._number += 1
+        prediction = self.pipeline.on_frame(self._frame, self._number)
+        self._frame = next(self._frames)  # now: a step is to begin as a tick does
+        return prediction is not None
+
+
+def warm_up(pipeline: Pipeline) -> Rehearsal:
+    """Bring `pipeline` to its usual speed before its first frame; answers the rehearsal that did it.
+
+    The rehearsal compiles every kernel, and its rows go through the engine of `pipeline`, which warms its
+    session. `pipeline` itself sees no frame: book, counters and state are afterwards as they were. Raises
+    ArtifactError for a model that does not answer.
+    """
+    rehearsal = Rehearsal(pipeline)
+    rehearsed, ring = rehearsal.pipeline.rows.window, pipeline.rows.window
+    predictions = 0
+    for _ in range(MAXIMUM_FRAMES):
+        position, count = rehearsed.position, rehearsed.count
+        predictions += rehearsal.step()
+        if (rehearsed.position, rehearsed.count) != (position, count):
+            ring.append(rehearsed.latest())
+            pipeline.engine.push(ring.latest())
+        if predictions == PREDICTIONS:
+            break
+    pipeline.engine.reset()
+    pipeline.rows.reset()
+    if predictions < PREDICTIONS:
+        state = rehearsal.pipeline.state.value
+        raise ArtifactError(
+            f"model {pipeline.artifact.name}: {predictions} predictions came of {MAXIMUM_FRAMES} made-up "
+            f"frames (state {state}: {rehearsal.pipeline.reason}), {PREDICTIONS} are expected"
+        )
+    return rehearsal
+
+
+def warm_up_rows() -> None:
+    """Compile the kernels from frames to rows, for a process that runs no model."""
+    rows = RowPath(make_decoder("bybit"), Instrument(symbol=_SYMBOL, tick_size="0.10"))
+    for number, frame in enumerate(islice(made_up_frames(), 8)):
+        rows.on_frame(frame, number)
+
+
+def made_up_frames() -> Iterator[bytes]:
+    """Frames as Bybit's, without end: 20 levels a side, then sizes, deletes and inserts near the touch."""
+    yield _frame(
+        "snapshot",
+        1_000,
+        ",".join(f'["{100 - 0.1 * level:.1f}","1.5"]' for level in range(20)),
+        ",".join(f'["{100.1 + 0.1 * level:.1f}","2.5"]' for level in range(20)),
     )
+    number = 0
+    while True:
+        number += 1
+        bid = f'["{"100.0" if number % 2 else "99.7"}","{1 + number % 7}.25"]'
+        size = "0" if number % 4 == 0 else f"{1 + number % 5}.5"
+        yield _frame("delta", 1_000 + number, f'{bid},["99.1","{1 + number % 3}.75"]', f'["100.1","{size}"]')
 
 
-def loaded_kernels() -> Iterator[Dispatcher]:
-    """The jitted functions of `lob` and `inference` in the modules imported so far, each once.
-
-    Also the steps and ticks made so far for an architecture's sizes, and not the parts they are composed of.
-    """
-    made = (*compiled_steps(), *compiled_ticks())
-    yield from (kernel for kernel in made if isinstance(kernel, Dispatcher))
-    seen: set[int] = set()
-    for name, module in sorted(sys.modules.items()):
-        if name.split(".")[0] not in {"lob", "inference"}:
-            continue
-        for value in vars(module).values():
-            if isinstance(value, Dispatcher) and id(value) not in seen and not _is_part(value):
-                seen.add(id(value))
-                yield value
-
-
-def _is_part(kernel: Dispatcher) -> bool:
-    """Whether it is only ever compiled into the kernel that calls it."""
-    return bool(kernel.targetoptions.get("forceinline"))
-
-
-def _compiled() -> int:
-    """How many specialisations of kernels this process has compiled rather than taken from the cache."""
-    return sum(len(kernel.signatures) - sum(kernel.stats.cache_hits.values()) for kernel in loaded_kernels())
+def _frame(kind: str, update_id: int, bids: str, asks: str) -> bytes:
+    return (
+        f'{{"topic":"orderbook.50.{_SYMBOL}","type":"{kind}","ts":{update_id},"data":{{"s":"{_SYMBOL}",'
+        f'"b":[{bids}],"a":[{asks}],"u":{update_id},"seq":{update_id}}},"cts":{update_id}}}'
+    ).encode()

@@ -17,6 +17,7 @@ from lob.sync import SymbolState
 from serve.clock import AnchoredClock
 from serve.feed import Feed
 from serve.hub import Hub
+from serve.keep_warm import WarmKeeper
 from serve.stream import StreamServer
 from serve.subscription import TopicCounters
 from serve.symbol_service import SymbolService
@@ -34,6 +35,7 @@ class ServiceCollector(Collector):
         feed: Feed,
         hub: Hub,
         streams: StreamServer,
+        warm_keeper: WarmKeeper,
         clock: AnchoredClock,
         information: Mapping[str, str],
     ) -> None:
@@ -41,6 +43,7 @@ class ServiceCollector(Collector):
         self._feed = feed
         self._hub = hub
         self._streams = streams
+        self._warm_keeper = warm_keeper
         self._clock = clock
         self._information = dict(information)
 
@@ -53,6 +56,7 @@ class ServiceCollector(Collector):
         yield from self._trade_families()
         yield from self._topic_families()
         yield from self._stream_families()
+        yield from self._keep_warm_families()
         yield GaugeMetricFamily(
             "mambalob_clock_drift_seconds",
             "Wall clock minus the clock of all stamps, which is anchored to it at the start",
@@ -186,6 +190,16 @@ class ServiceCollector(Collector):
             ("missed", "Messages left out for clients that did not keep up", streams.missed),
         ):
             yield CounterMetricFamily(f"mambalob_stream_{name}", text, value)
+
+    def _keep_warm_families(self) -> Iterator[Metric]:
+        keeper = self._warm_keeper
+        yield CounterMetricFamily("mambalob_keep_warm_steps", "Ticks rehearsed", keeper.steps)
+        yield CounterMetricFamily("mambalob_keep_warm_seconds", "Time in them", keeper.spent_ns / 1e9)
+        yield GaugeMetricFamily(
+            "mambalob_keep_warm_longest_seconds",
+            "The longest of them: what a frame may have had to wait",
+            keeper.longest_ns / 1e9,
+        )
 
 
 def make_renderer(collector: ServiceCollector) -> Callable[[], bytes]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from inference.folder_lock import folder_lock
+from inference.rehearsal import warm_up_rows
 from lob.captures.layout import recording_path, stream_directory
 from lob.captures.rotation import RotatingWriter, RotationPolicy
 from lob.captures.salvage import close_left
@@ -25,7 +26,6 @@ from serve.recording_consumer import FLUSH_INTERVAL_NS, RecordingConsumer, Trade
 from serve.subscription import FrameConsumer
 from serve.venue_stream import Topic
 from serve.venue_topics import book_topic, trade_topic, venue_stream
-from serve.warmup import warm_up_rows
 
 logger = logging.getLogger(__name__)
 

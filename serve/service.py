@@ -14,6 +14,7 @@ from inference.artifact import Artifact, load_artifact
 from inference.engines.engine import Engine
 from inference.pipeline import Pipeline
 from inference.registry import known_models, load_model
+from inference.rehearsal import warm_up
 from lob.errors import ArtifactError, InputError
 from lob.instrument import Instrument
 from lob.trade_tape import TradeTape
@@ -26,6 +27,7 @@ from serve.feed_policies import IdlePolicy, LagPolicy, ResyncPolicy, StallPolicy
 from serve.hub import Hub
 from serve.instrument_cache import InstrumentCache
 from serve.instruments import find_instrument
+from serve.keep_warm import KeepWarmPolicy, WarmKeeper
 from serve.listener import address_of, listen
 from serve.metrics import ServiceCollector, make_renderer
 from serve.publisher import PredictionPublisher
@@ -38,7 +40,6 @@ from serve.symbol_service import SymbolService
 from serve.trade_consumer import TradeConsumer
 from serve.venue_stream import Topic
 from serve.venue_topics import book_topic, trade_topic, venue_stream
-from serve.warmup import warm_up
 
 logger = logging.getLogger(__name__)
 
@@ -72,6 +73,7 @@ class ServiceConfig:
     stall: StallPolicy = field(default_factory=StallPolicy)
     lag: LagPolicy = field(default_factory=LagPolicy)
     idle: IdlePolicy = field(default_factory=IdlePolicy)
+    keep_warm: KeepWarmPolicy = field(default_factory=KeepWarmPolicy)
     reconnect: ReconnectPolicy = field(default_factory=ReconnectPolicy)
     resync: ResyncPolicy = field(default_factory=ResyncPolicy)
     limits: StreamLimits = field(default_factory=StreamLimits)
@@ -121,12 +123,16 @@ class Service:
             self.clock,
             venue=venue_stream(config.venue, config.url, config.category),
         )
+        self.warm_keeper = WarmKeeper(
+            config.keep_warm, self.feed, [one.pipeline for one in self.symbols.values()]
+        )
         self._failure: BaseException | None = None
         collector = ServiceCollector(
             symbols=self.symbols,
             feed=self.feed,
             hub=self.hub,
             streams=self.streams,
+            warm_keeper=self.warm_keeper,
             clock=self.clock,
             information={
                 "version": version("mambalob"),
@@ -189,7 +195,7 @@ class Service:
             made = symbols[topic.symbol] = self._make_symbol(topic, engine)
             if isinstance(engine, str):
                 engine = made.pipeline.engine
-                warm_up(made.pipeline, self.artifact)
+                warm_up(made.pipeline)
         return symbols
 
     def _make_symbol(self, topic: Topic, engine: str | Engine) -> SymbolService:
@@ -236,13 +242,15 @@ class Service:
     async def _lifespan(self, app: FastAPI) -> AsyncIterator[None]:
         feed = asyncio.create_task(self.feed.run(), name="feed")
         sweeper = asyncio.create_task(self.streams.sweep_forever(), name="stream-sweeper")
+        warmer = asyncio.create_task(self.warm_keeper.run(), name="warm-keeper")
         feed.add_done_callback(self._on_feed_end)
+        tasks = (feed, sweeper, warmer)
         try:
             yield
         finally:
-            feed.cancel()
-            sweeper.cancel()
-            await asyncio.gather(feed, sweeper, return_exceptions=True)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     def _on_feed_end(self, feed: asyncio.Task[None]) -> None:
         """A feed ends by being cancelled or by an error; the error ends the service."""

@@ -25,6 +25,7 @@ from bench.terminal import table_console, timing_progress
 from bench.weights import Block, Size, weights_to_time
 from bench.wire.phases import make_phases
 from bench.wire.run import WireRun, run_wire
+from serve.keep_warm import KeepWarmPolicy
 
 CLOCK_READINGS: Final = Plan(count=2_000, warmup=100)
 TABLE_WIDTH: Final = 160
@@ -43,6 +44,8 @@ TABLE_WIDTH: Final = 160
     show_default=True,
     help="How many there are; may be given again. Where there are several, one of them is slow.",
 )
+@click.option("--keep-warm-ms", type=float, metavar="MS", help="As `mambalob serve` has it.")
+@click.option("--busy-poll", is_flag=True, help="As `mambalob serve` has it.")
 @click.option("--count", default=1_000, show_default=True, help="Frames of a closed loop; 0 leaves it out.")
 @click.option("--seconds", default=3.0, show_default=True, help="Of each open loop; 0 leaves them out.")
 @click.option(
@@ -61,6 +64,8 @@ def command(
     size: Size,
     block: Block,
     subscribers: tuple[int, ...],
+    keep_warm_ms: float | None,
+    busy_poll: bool,
     count: int,
     seconds: float,
     cpu: int | None,
@@ -83,13 +88,21 @@ def command(
     """
     require_files(png, html)
     phases = make_phases(subscribers, count=count, seconds=seconds)
+    keep_warm = KeepWarmPolicy(every_ms=keep_warm_ms, busy_poll=busy_poll)
     machine = describe_machine()
     (clock,) = run_interleaved([ClockReading()], CLOCK_READINGS)
     with (
         weights_to_time(model, size=size, block=block, seed=seed, models_dir=models_dir) as weights,
         timing_progress() as on_progress,
     ):
-        run = run_wire(phases, seed=seed, model=weights.artifact.directory, core=cpu, on_progress=on_progress)
+        run = run_wire(
+            phases,
+            seed=seed,
+            model=weights.artifact.directory,
+            keep_warm=keep_warm,
+            core=cpu,
+            on_progress=on_progress,
+        )
     results = wire_results(run)
     report = report_of(
         results,

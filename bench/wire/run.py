@@ -19,8 +19,9 @@ from bench.wire.source import Sent, run_source
 from bench.wire.subscribers import Collect, Connect, Received, run_subscribers
 from lob.errors import InputError
 from serve.http_get import HttpError, http_get
+from serve.keep_warm import KeepWarmPolicy
 
-START_S: Final = 120.0
+START_S: Final = 300.0
 """A process may take so long to be there; a first start compiles the kernels."""
 ANSWER_S: Final = 30.0
 """Beyond what a phase takes by its schedule."""
@@ -69,6 +70,7 @@ def run_wire(
     *,
     seed: int,
     model: Path,
+    keep_warm: KeepWarmPolicy,
     core: int | None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> WireRun:
@@ -92,7 +94,9 @@ def run_wire(
         )
         url = f"ws://127.0.0.1:{exchange.receive(START_S)}/v5/public/linear"
         service = stack.enter_context(
-            RemoteProcess("service", run_service, url, source.instrument, model, updates, cores=own)
+            RemoteProcess(
+                "service", run_service, url, source.instrument, model, keep_warm, updates, cores=own
+            )
         )
         served = service.receive(START_S)
         if isinstance(served, str):

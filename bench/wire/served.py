@@ -23,6 +23,7 @@ from lob.errors import MambalobError
 from lob.instrument import Instrument
 from serve.feed_policies import IdlePolicy, LagPolicy, StallPolicy
 from serve.hub import Hub
+from serve.keep_warm import KeepWarmPolicy
 from serve.process import freeze_start_up, run_until_signalled
 from serve.service import Service, ServiceConfig
 
@@ -140,6 +141,7 @@ def run_service(
     url: str,
     instrument: Instrument,
     model: Path,
+    keep_warm: KeepWarmPolicy,
     updates: int,
 ) -> None:
     """Serve until the pipe is told something, or ends; says a `Served` at first, an `Account` at last.
@@ -157,6 +159,7 @@ def run_service(
                 port=0,
                 stall=StallPolicy(after_ms=int(NEVER_S * 1000)),
                 lag=LagPolicy(maximum_wait_ms=None),
+                keep_warm=keep_warm,
                 idle=IdlePolicy(probe_after_s=NEVER_S, ping_interval_s=NEVER_S),
             )
         )

@@ -32,6 +32,8 @@ WATCH_NS: Final = 100_000
 needs the core."""
 SILENCE_S: Final = 5.0
 """A closed loop goes on after so long without a receipt."""
+CONNECT_S: Final = 300.0
+"""The service connects when it has started, and a first start compiles the kernels."""
 HANDSHAKE_S: Final = 30.0
 READ_BYTES: Final = 65_536
 
@@ -60,7 +62,7 @@ def run_source(pipe: Connection, receipts: Connection, seed: int, lead_in: int, 
     written = [Frame(Opcode.TEXT, text).serialize(mask=False) for text in texts]
     with garbage_collector_off(), socket.create_server(("127.0.0.1", 0)) as listener:
         pipe.send(listener.getsockname()[1])
-        listener.settimeout(HANDSHAKE_S)
+        listener.settimeout(CONNECT_S)
         client, _ = listener.accept()
         with client:
             client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -12,6 +12,7 @@ from lob.venues import Venue
 from serve.bybit_stream import CATEGORIES, DEPTHS
 from serve.feed_policies import IdlePolicy, LagPolicy, StallPolicy
 from serve.instrument_cache import default_cache_dir
+from serve.keep_warm import KeepWarmPolicy
 from serve.logs import configure_logging
 from serve.process import freeze_start_up, run_until_signalled
 from serve.reconnect import ReconnectPolicy
@@ -111,6 +112,17 @@ RECONNECT, IDLE, LAG = ReconnectPolicy(), IdlePolicy(), LagPolicy()
     "recorded times.",
 )
 @click.option(
+    "--keep-warm-ms",
+    type=float,
+    help="After each so many milliseconds without a frame a tick is rehearsed on no symbol's state, which "
+    "keeps weights and code in the caches; by default none is.",
+)
+@click.option(
+    "--busy-poll",
+    is_flag=True,
+    help="Look at the sockets again and again instead of sleeping; takes a core whole.",
+)
+@click.option(
     "--reconnect-initial-s",
     type=float,
     default=RECONNECT.initial_s,
@@ -158,6 +170,8 @@ def command(
     idle_s: float,
     maximum_wait_ms: int,
     maximum_lag_ms: int,
+    keep_warm_ms: float | None,
+    busy_poll: bool,
     reconnect_initial_s: float,
     reconnect_cap_s: float,
     reconnect_jitter: float,
@@ -198,6 +212,7 @@ def command(
                 by_symbol={one: milliseconds("stall-ms", text) for one, text in stall_by_symbol.items()},
             ),
             lag=LagPolicy(maximum_wait_ms=maximum_wait_ms or None, maximum_lag_ms=maximum_lag_ms or None),
+            keep_warm=KeepWarmPolicy(every_ms=keep_warm_ms, busy_poll=busy_poll),
             idle=IdlePolicy(probe_after_s=idle_s, answer_within_s=idle_s),
             reconnect=ReconnectPolicy(
                 initial_s=reconnect_initial_s,

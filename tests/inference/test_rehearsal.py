@@ -1,38 +1,67 @@
-"""A rehearsal leaves no kernel of the serving path to be compiled by a first frame."""
-
-from pathlib import Path
+"""A rehearsal takes whole ticks, and leaves no trace in the pipeline whose model it runs."""
 
 import pytest
-from numba.core import config
 
-from inference.artifact import Artifact
+from inference import rehearsal
 from inference.pipeline import Pipeline
-from inference.rehearsal import loaded_kernels, rehearse
-from lob.captures import open_capture
-from lob.instrument import Instrument
+from inference.rehearsal import Rehearsal, warm_up, warm_up_rows
+from lob.errors import ArtifactError
+from lob.market import SimulatedMarket
+from lob.sync import SymbolState
 
-BYBIT_SPOT = "bybit/spot_btcusdt_cpp_trading_core/orderbook50_btcusdt_1000frames_20260808.ndjson"
-
-
-@pytest.mark.skipif(config.DISABLE_JIT, reason="nothing is compiled: NUMBA_DISABLE_JIT is set")
-def test_real_frames_compile_nothing_after_it(artifact: Artifact, data_dir: Path) -> None:
-    rehearsal = rehearse([artifact])
-    assert rehearsal.predictions["tiny"] > 200
-    assert rehearsal.kernels > 5
-    before = [len(kernel.signatures) for kernel in loaded_kernels()]
-    pipeline = Pipeline.create(artifact, Instrument(symbol="BTCUSDT", tick_size="0.1"))
-    pipeline.on_connected()
-    for receive_ns, frame in open_capture(data_dir / BYBIT_SPOT):
-        pipeline.on_frame(frame, receive_ns)
-    assert pipeline.counters["predictions"] > 500
-    assert [len(kernel.signatures) for kernel in loaded_kernels()] == before
+INSTRUMENT = SimulatedMarket().configuration.instrument
+FRAMES = [frame for _, frame in SimulatedMarket().frames(300)]
+ENGINES = ["fused", "ort-step", "ort-window"]
 
 
-def test_without_a_model_the_rows_are_rehearsed() -> None:
-    assert rehearse([]).predictions == {}
+def make(artifact, engine: str) -> Pipeline:
+    return Pipeline.create(artifact, INSTRUMENT, engine=engine)
 
 
-@pytest.mark.skipif(config.DISABLE_JIT, reason="nothing is compiled: NUMBA_DISABLE_JIT is set")
-def test_a_second_one_compiles_nothing(artifact: Artifact) -> None:
-    rehearse([artifact])
-    assert rehearse([artifact]).compiled_now == 0
+@pytest.mark.parametrize("engine", ENGINES)
+def test_warming_up_leaves_no_trace(artifact, engine: str) -> None:
+    pipeline, fresh = make(artifact, engine), make(artifact, engine)
+    warm_up(pipeline)
+    assert set(pipeline.counters.values()) == {0}
+    assert pipeline.state is SymbolState.CONNECTING
+    assert pipeline.rows.window.count == 0
+    assert not pipeline.rows.window.storage.any()
+    for both in (pipeline, fresh):
+        both.on_connected()
+    for number, frame in enumerate(FRAMES):
+        assert pipeline.on_frame(frame, number) == fresh.on_frame(frame, number)
+    assert pipeline.counters["predictions"] > 100
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_steps_between_frames_change_no_bit(artifact, engine: str) -> None:
+    pipeline, alone = make(artifact, engine), make(artifact, engine)
+    rehearsed = Rehearsal(pipeline)
+    for both in (pipeline, alone):
+        both.on_connected()
+    for number, frame in enumerate(FRAMES):
+        stepped = [rehearsed.step() for _ in range(number % 4)]
+        assert pipeline.on_frame(frame, number) == alone.on_frame(frame, number)
+    assert all(stepped)
+    assert pipeline.counters == alone.counters
+    assert pipeline.counters["predictions"] > 100
+    assert (pipeline.rows.window.storage == alone.rows.window.storage).all()
+
+
+def test_every_step_is_a_whole_tick_once_the_model_is_warm(artifact) -> None:
+    rehearsed = Rehearsal(make(artifact, "ort-step"))
+    steps = [rehearsed.step() for _ in range(500)]
+    first = steps.index(True)
+    assert all(steps[first:])
+    assert first <= artifact.manifest.warmup_rows
+    assert rehearsed.pipeline.counters["row"] == 499
+
+
+def test_a_model_that_does_not_answer_is_refused(artifact, monkeypatch) -> None:
+    monkeypatch.setattr(rehearsal, "MAXIMUM_FRAMES", 8)
+    with pytest.raises(ArtifactError, match=r"model tiny: \d predictions came of 8 made-up frames .* 64 are"):
+        warm_up(make(artifact, "ort-step"))
+
+
+def test_rows_are_warmed_up_without_a_model() -> None:
+    warm_up_rows()

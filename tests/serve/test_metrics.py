@@ -15,6 +15,7 @@ from serve.bybit_stream import BookTopic
 from serve.clock import AnchoredClock
 from serve.feed import Feed, FeedConfig
 from serve.hub import Hub
+from serve.keep_warm import KeepWarmPolicy, WarmKeeper
 from serve.metrics import ServiceCollector, make_renderer
 from serve.publisher import PredictionPublisher
 from serve.responses import TradeCounts
@@ -37,12 +38,14 @@ async def test_every_count_is_the_one_its_part_keeps(models_dir, market_frames) 
     feed = Feed(FeedConfig(url="ws://127.0.0.1:1"), {topic: publisher}, clock)
     one = SymbolService(topic=topic, pipeline=pipeline, publisher=publisher, trades=trades, trade_topic=None)
     streams = StreamServer(hub, StreamLimits())
+    warm_keeper = WarmKeeper(KeepWarmPolicy(), feed, [pipeline])
     render = make_renderer(
         ServiceCollector(
             symbols={"BTCUSDT": one},
             feed=feed,
             hub=hub,
             streams=streams,
+            warm_keeper=warm_keeper,
             clock=clock,
             information={"model": "tiny"},
         )

@@ -17,6 +17,7 @@ from lob.errors import ArtifactError, InputError
 from lob.instrument import Instrument
 from serve.feed import RefusedSubscriptionError
 from serve.feed_policies import StallPolicy
+from serve.keep_warm import KeepWarmPolicy
 from serve.listener import listen
 from serve.reconnect import ReconnectPolicy
 from serve.service import Service, ServiceConfig
@@ -87,15 +88,18 @@ def replayed(models_dir: Path, frames: list[bytes]) -> dict[int, list]:
     return {p.update_id: [(h.horizon, h.direction, h.probabilities) for h in p.horizons] for p in made if p}
 
 
+@pytest.mark.parametrize("keep_warm", [KeepWarmPolicy(), KeepWarmPolicy(every_ms=0.1)], ids=["off", "on"])
 async def test_what_subscribers_get_is_what_the_pipeline_says_of_the_same_frames(
-    models_dir, market_frames, scripted_exchange
+    models_dir, market_frames, scripted_exchange, keep_warm
 ) -> None:
     expected = replayed(models_dir, market_frames)
     assert len(expected) > 300
     async with scripted_exchange() as exchange:
         exchange.snapshots = False
-        service = Service(configure(models_dir, exchange.url))
+        service = Service(configure(models_dir, exchange.url, keep_warm=keep_warm))
         async with running(service) as (http, stream), connect(stream, close_timeout=0.2) as client:
+            if keep_warm.every_ms is not None:
+                await until(lambda: service.warm_keeper.steps > 0)
             first = await subscribe(client)
             assert first["data"]["state"] in ("connecting", "waiting_snapshot")
             await until(lambda: exchange.operations() == ["subscribe"])

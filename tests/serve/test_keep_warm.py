@@ -1,0 +1,95 @@
+"""Rehearsals between frames: only while nothing comes, of the model that is served, and off by default."""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from inference.pipeline import Pipeline
+from inference.registry import load_model
+from lob.errors import InputError
+from lob.instrument import Instrument
+from serve.bybit_stream import BookTopic
+from serve.clock import AnchoredClock
+from serve.feed import Feed, FeedConfig
+from serve.hub import Hub
+from serve.keep_warm import KeepWarmPolicy, WarmKeeper
+from serve.publisher import PredictionPublisher
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def pipeline(models_dir: Path) -> Pipeline:
+    instrument = Instrument(symbol="BTCUSDT", tick_size="0.10")
+    return Pipeline.create(load_model("tiny", models_dir), instrument, engine="ort-step")
+
+
+@pytest.fixture
+def feed(pipeline: Pipeline) -> Feed:
+    """A feed that has no connection yet."""
+    clock = AnchoredClock()
+    consumer = PredictionPublisher(pipeline, Hub(["BTCUSDT"], clock))
+    return Feed(FeedConfig(url="ws://127.0.0.1:1"), {BookTopic(symbol="BTCUSDT", depth=50): consumer}, clock)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
+@pytest.mark.parametrize("policy", [KeepWarmPolicy(every_ms=1), KeepWarmPolicy(every_ms=1, busy_poll=True)])
+async def test_steps_are_taken_while_nothing_comes(policy, feed: Feed, pipeline: Pipeline) -> None:
+    keeper = WarmKeeper(policy, feed, [pipeline])
+    running = asyncio.create_task(keeper.run())
+    await until(lambda: keeper.steps > 20)
+    assert 0 < keeper.longest_ns <= keeper.spent_ns
+    assert set(pipeline.counters.values()) == {0}
+    running.cancel()
+
+
+async def test_none_is_taken_while_frames_come(feed: Feed, pipeline: Pipeline) -> None:
+    keeper = WarmKeeper(KeepWarmPolicy(every_ms=1), feed, [pipeline])
+    running = asyncio.create_task(keeper.run())
+
+    async def frames_come() -> None:
+        while True:
+            feed.counters.frames += 1
+            await asyncio.sleep(0)
+
+    coming = asyncio.create_task(frames_come())
+    await asyncio.sleep(0)
+    await until(lambda: feed.counters.frames > 2_000)
+    assert keeper.steps == 0
+    coming.cancel()
+    await until(lambda: keeper.steps > 0)
+    running.cancel()
+
+
+async def test_a_model_put_in_its_place_is_the_one_rehearsed(
+    feed: Feed, pipeline: Pipeline, models_dir: Path
+) -> None:
+    keeper = WarmKeeper(KeepWarmPolicy(every_ms=1), feed, [pipeline])
+    running = asyncio.create_task(keeper.run())
+    await until(lambda: keeper.steps > 0)
+    other = load_model("tiny", models_dir)
+    pipeline.artifact = other
+    steps = keeper.steps
+    await until(lambda: keeper.steps > steps + 1)
+    (rehearsal,) = keeper._rehearsals.values()
+    assert rehearsal.pipeline.artifact is other
+    running.cancel()
+
+
+async def test_it_is_off_by_default(feed: Feed, pipeline: Pipeline) -> None:
+    keeper = WarmKeeper(KeepWarmPolicy(), feed, [pipeline])
+    await asyncio.wait_for(keeper.run(), 5)
+    assert keeper.steps == 0
+
+
+@pytest.mark.parametrize("every_ms", [0, 0.01, 1001, float("nan")])
+def test_a_time_outside_the_bounds_is_refused(every_ms: float) -> None:
+    with pytest.raises(InputError, match=r"every_ms: .* 0\.1 to 1000 or None is allowed"):
+        KeepWarmPolicy(every_ms=every_ms)
