@@ -1,8 +1,8 @@
 """Binance's combined streams as a subscriber sees them: addresses, topics, and the snapshot asked for beside.
 
-The topics stand in the address, so nothing is subscribed by request, and a book's snapshot comes over HTTP.
-Sources: Binance API documentation, "WebSocket Streams", "Diff. Depth Stream", "Order Book" and "Exchange
-Information", spot and USD-M futures.
+The topics stand in the address, so only what fell silent is subscribed by request, and a book's snapshot
+comes over HTTP. Sources: Binance API documentation, "WebSocket Streams", "Live Subscribing/Unsubscribing to
+streams", "Diff. Depth Stream", "Order Book", "Limits" and "Exchange Information", spot and USD-M futures.
 """
 
 import asyncio
@@ -17,6 +17,7 @@ from lob.errors import InputError
 from serve.bybit_stream import check_stream_url, check_symbol, printable
 from serve.http_get import HttpError, http_get
 from serve.instrument_cache import InstrumentInfo
+from serve.rate_bound import RequestRate
 from serve.venue_stream import Operation, Reply, Topic
 
 CATEGORIES = ("linear", "spot")
@@ -31,7 +32,15 @@ REST_PATHS = {"linear": "/fapi/v1", "spot": "/api/v3"}
 SNAPSHOT_LEVELS = 1_000
 TIMEOUT_S = 10.0
 SNAPSHOT_TIMEOUT_S = 3.0
-"""A stopping process waits for a request that is under way; a second one may overtake it meanwhile."""
+"""A stopping process waits for a request that is under way."""
+
+LEAVE_ALONE_S = {403: 60.0, 418: 120.0, 429: 60.0}
+"""How long to ask nothing after a status by which Binance guards its limits, where it does not say itself.
+
+Its limits are counted by the minute; 418 is a ban, the shortest of two minutes."""
+
+LONGEST_BAN_S = 3 * 86_400.0
+"""Binance bans for three days at most."""
 
 MAXIMUM_LISTING_BYTES = 16 * 1024 * 1024
 """The listing of all USD-M futures has some megabytes; there is none of a single one."""
@@ -100,22 +109,37 @@ class _Problem(msgspec.Struct):
     msg: str = ""
 
 
+class _Answer(msgspec.Struct):
+    """What comes for a request: `{"result":null,"id":1}`, or an error in one of two spellings."""
+
+    id: int | None = None
+    code: int = 0
+    msg: str = ""
+    error: _Problem | None = None
+
+
 class BinanceStream:
     """Binance's words; a `serve.venue_stream.VenueStream`."""
 
     topic_prefix = b'{"stream":"'
     ping_frame: str | None = None
+    snapshot_apart = True
+    request_rate = RequestRate(burst=1, per_s=1.0)
+    """Two messages each (leave, subscribe); a connection that sends more than five a second is cut."""
 
     def __init__(self, url: str, category: str) -> None:
         self._rest_url = rest_url(url, category)
         self._named = msgspec.json.Decoder(_Named)
+        self._answer = msgspec.json.Decoder(_Answer)
 
     def address(self, url: str, topics: Sequence[Topic]) -> str:
         """The address of the combined stream of all topics."""
         return f"{url.rstrip('/')}/stream?streams={'/'.join(topic.name for topic in topics)}"
 
-    def request(self, operation: Operation, topic: Topic, request_id: str) -> None:
-        """None: the address says it all."""
+    def request(self, operation: Operation, topic: Topic, request_id: str) -> str:
+        """The text frame that subscribes to `topic` or leaves it."""
+        request = {"method": operation.upper(), "params": [topic.name], "id": int(request_id)}
+        return msgspec.json.encode(request).decode()
 
     def topic_of(self, frame: bytes) -> str:
         """The topic in a pushed frame; empty where it has none."""
@@ -125,8 +149,16 @@ class BinanceStream:
             return ""
 
     def reply_in(self, frame: bytes) -> Reply | None:
-        """None: there are no requests."""
-        return None
+        """The answer to a request in `frame`; None for any other frame."""
+        try:
+            answer = self._answer.decode(frame)
+        except (ValueError, RecursionError):
+            return None
+        if answer.id is None:
+            return None
+        message = answer.msg if answer.error is None else answer.error.msg
+        success = answer.error is None and not answer.code and not message
+        return Reply(request_id=str(answer.id), success=success, message=message)
 
     async def fetch_snapshot(self, topic: Topic) -> bytes | Reply | None:
         """The book's snapshot; None for trades, which have none; a refusal where it cannot be had."""
@@ -137,7 +169,15 @@ class BinanceStream:
         try:
             return await asyncio.to_thread(http_get, url, timeout_s=SNAPSHOT_TIMEOUT_S)
         except HttpError as error:
-            return Reply(request_id="", success=False, message=f"{error} {_words(error.body)}".rstrip())
+            retry_after_s = LEAVE_ALONE_S.get(error.status or 0)
+            if retry_after_s is not None and error.retry_after_s is not None:
+                retry_after_s = min(error.retry_after_s, LONGEST_BAN_S)
+            return Reply(
+                request_id="",
+                success=False,
+                message=f"{error} {_words(error.body)}".rstrip(),
+                retry_after_s=retry_after_s,
+            )
 
 
 class _Filter(msgspec.Struct, rename="camel"):

@@ -15,6 +15,7 @@ import msgspec
 from lob.bybit import BybitDecoder
 from lob.errors import InputError
 from lob.messages import Acknowledgement, VenueError
+from serve.rate_bound import RequestRate
 from serve.venue_stream import Operation, Reply, Topic
 
 logger = logging.getLogger(__name__)
@@ -132,6 +133,9 @@ class BybitStream:
 
     topic_prefix = b'{"topic":"'
     ping_frame: str | None = PING_FRAME
+    snapshot_apart = False
+    request_rate = RequestRate(burst=100, per_s=20)
+    """Bybit documents no limit; a storm of lost books is none of its concern all the same."""
 
     def __init__(self) -> None:
         self._decoder = BybitDecoder()
@@ -141,7 +145,7 @@ class BybitStream:
         """The address as it is."""
         return url
 
-    def request(self, operation: Operation, topic: Topic, request_id: str) -> str | None:
+    def request(self, operation: Operation, topic: Topic, request_id: str) -> str:
         """The text frame that subscribes to `topic` or leaves it."""
         request = {"op": operation, "req_id": request_id, "args": [topic.name]}
         return msgspec.json.encode(request).decode()

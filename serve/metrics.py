@@ -16,10 +16,10 @@ from lob.rows import RowStatus
 from lob.sync import SymbolState
 from serve.clock import AnchoredClock
 from serve.feed import Feed
+from serve.feed_counters import TopicCounters
 from serve.hub import Hub
 from serve.keep_warm import WarmKeeper
 from serve.stream import StreamServer
-from serve.subscription import TopicCounters
 from serve.symbol_service import SymbolService
 
 _STATUS_NAMES = tuple(status.name.lower() for status in RowStatus)
@@ -119,6 +119,11 @@ class ServiceCollector(Collector):
             ("connections", "Connections that stood", counters.connections),
             ("failed_connections", "Connections that could not be made", counters.failed_connections),
             ("idle_connections", "Connections given up for silence", counters.idle_connections),
+            (
+                "silent_connections",
+                "Connections given up that answered pings and brought nothing else",
+                counters.silent_connections,
+            ),
             ("unnamed_frames", "Frames that name no topic", counters.unnamed_frames),
             ("unknown_topics", "Frames of topics that nobody takes", counters.unknown_topics),
             ("full_queues", "Times reading paused for too many waiting frames", counters.full_queues),

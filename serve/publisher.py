@@ -12,7 +12,7 @@ _AWAITS_SNAPSHOT = frozenset({SymbolState.WAITING_SNAPSHOT, SymbolState.STALE})
 
 
 class PredictionPublisher:
-    """Feeds one symbol's pipeline and publishes what comes of it; a `serve.feed.FrameConsumer`.
+    """Feeds one symbol's pipeline and publishes what comes of it; a `serve.frame_consumer.FrameConsumer`.
 
     A change of state is told before the prediction that goes with it, so that subscribers never see one
     outside LIVE. A prediction of a frame that is too late is not published: the book counts as lost, and
@@ -20,6 +20,8 @@ class PredictionPublisher:
     frames do not come off a socket. `tape` holds the symbol's trades; each book message takes those up to
     its time off it, and no feature reads them yet.
     """
+
+    keeps_book = True
 
     def __init__(
         self, pipeline: Pipeline, hub: Hub, *, lag: LagPolicy | None = None, tape: TradeTape | None = None
@@ -41,6 +43,17 @@ class PredictionPublisher:
     def awaits_snapshot(self) -> bool:
         """Whether nothing can be made of the stream until a snapshot comes."""
         return self._pipeline.state in _AWAITS_SNAPSHOT
+
+    @property
+    def reason(self) -> str:
+        """Why the state is what it is, as subscribers are told."""
+        return self._pipeline.reason
+
+    @property
+    def unreadable_frames(self) -> int:
+        """Frames that are no JSON, or book messages with levels that cannot be read."""
+        counters = self._pipeline.rows.counters
+        return counters["not_json"] + counters["malformed"]
 
     def on_frame(self, frame: bytes, receive_ns: int) -> None:
         """Take a frame in; publish its prediction if it gave one.

@@ -19,11 +19,12 @@ from lob.rows import RowPath
 from lob.venues import Venue, make_decoder
 from serve.bybit_stream import public_address
 from serve.clock import AnchoredClock
-from serve.feed import Feed, FeedConfig
+from serve.feed import Feed
+from serve.feed_config import FeedConfig
 from serve.feed_policies import ResyncPolicy
+from serve.frame_consumer import FrameConsumer
 from serve.reconnect import ReconnectPolicy
 from serve.recording_consumer import FLUSH_INTERVAL_NS, RecordingConsumer, TradeRecordingConsumer
-from serve.subscription import FrameConsumer
 from serve.venue_stream import Topic
 from serve.venue_topics import book_topic, trade_topic, venue_stream
 

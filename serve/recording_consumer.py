@@ -1,13 +1,9 @@
 """What the feed hands a recorder's frames to: all are written, and the book is watched on the way."""
 
-import logging
-
 from lob.captures.rotation import RotatingWriter
 from lob.messages import BookUpdate, Trades
 from lob.rows import RowStatus
 from serve.venue_stream import Topic, VenueStream
-
-logger = logging.getLogger(__name__)
 
 FLUSH_INTERVAL_NS = 500_000_000
 """Half of what a kill may cost, so that a busy machine's late timer does not make it more."""
@@ -16,21 +12,28 @@ _LOST = frozenset({RowStatus.GAP, RowStatus.CROSSED, RowStatus.MALFORMED, RowSta
 _SOUND = frozenset(
     {RowStatus.ROW, RowStatus.SNAPSHOT, RowStatus.NO_ROW, RowStatus.ONE_SIDED, RowStatus.IGNORED}
 )
+_UNREADABLE = frozenset({RowStatus.NOT_JSON, RowStatus.MALFORMED})
 _NO_SIGN_OF_LIFE = frozenset({RowStatus.NOT_JSON, RowStatus.NOT_BOOK, RowStatus.OTHER_STREAM})
 
 
 class RecordingConsumer:
     """Writes every frame down and watches the book, so that a lost one is asked for again at once.
 
-    A `serve.feed.FrameConsumer`; raises CaptureError where the disk refuses. The book is that of the frames
-    written and of nothing else, as a reader of the captures will have it: a lost connection does not touch
-    it, and only what is made of it here, `awaits_snapshot`, says that it is out of date.
+    A `serve.frame_consumer.FrameConsumer`; raises CaptureError where the disk refuses. The book is that of
+    the frames written and of nothing else, as a reader of the captures will have it: a lost connection does
+    not touch it, and only what is made of it here, `awaits_snapshot`, says that it is out of date.
     """
+
+    keeps_book = True
 
     def __init__(self, writer: RotatingWriter, stall_ms: int) -> None:
         self.needs_resync = False
         self.awaits_snapshot = False
         """Whether the exchange's book is unknown until a snapshot comes."""
+        self.reason = ""
+        """Why the book was last lost."""
+        self.unreadable_frames = 0
+        """Frames that are no JSON, or book messages with levels that cannot be read; written all the same."""
         self.stalls = 0
         self.snapshots = 0
         self.gaps = 0
@@ -61,19 +64,18 @@ class RecordingConsumer:
         if status not in _NO_SIGN_OF_LIFE:
             self._fresh_ns = receive_ns
         if status in _LOST:
-            self.needs_resync = self.awaits_snapshot = True
+            self._lose(f"{status.name.lower()} after update {self._writer.rows.update_id}")
             if self._writer.counted_as in _LOST:
                 self.lost_books += 1
                 self.gaps += status is RowStatus.GAP
-                logger.warning(
-                    "the book is lost at update %d: %s", self._writer.rows.update_id, status.name.lower()
-                )
         elif status in _SOUND and self.awaits_snapshot:
             message = self._writer.rows.message
             if isinstance(message, BookUpdate) and message.is_snapshot:
                 self.needs_resync = self.awaits_snapshot = False
         if status is RowStatus.SNAPSHOT:
             self.snapshots += 1
+        elif status in _UNREADABLE:
+            self.unreadable_frames += 1
 
     def check_freshness(self, now_ns: int) -> None:
         """Flush what was written, and notice a silent feed."""
@@ -85,27 +87,35 @@ class RecordingConsumer:
         if self._connected and now_ns - self._fresh_ns >= self._stall_ns:
             self._fresh_ns = now_ns
             self.stalls += 1
-            self.needs_resync = self.awaits_snapshot = True
+            self._lose(f"no book message for {self._stall_ns // 1_000_000} ms")
 
     def resync_requested(self) -> None:
         """A new snapshot has been asked for."""
         self.needs_resync = False
         self._fresh_ns = None
 
+    def _lose(self, reason: str) -> None:
+        self.needs_resync = self.awaits_snapshot = True
+        self.reason = reason
+
 
 class TradeRecordingConsumer:
     """Writes a trade topic's frames into the file of the symbol's book, in the order in which they came.
 
-    A `serve.feed.FrameConsumer`. There is no book to lose, and a symbol may trade seldom: silence is no
-    stall. Frames that name no topic come to every consumer, and the book's writes them down.
+    A `serve.frame_consumer.FrameConsumer`. There is no book to lose, and a symbol may trade seldom: silence
+    is no stall. Frames that name no topic come to every consumer, and the book's writes them down.
     """
 
+    keeps_book = False
     needs_resync = False
     awaits_snapshot = False
+    reason = ""
 
     def __init__(self, writer: RotatingWriter, topic: Topic, venue: VenueStream) -> None:
         self.trades = 0
         """How many trades were printed."""
+        self.unreadable_frames = 0
+        """Frames of the topic that hold no trades; written all the same."""
         self._writer = writer
         self._topic = topic.name
         self._start = venue.topic_prefix + topic.name.encode() + b'"'
@@ -125,6 +135,8 @@ class TradeRecordingConsumer:
         message = self._writer.rows.message
         if isinstance(message, Trades):
             self.trades += len(message.trades)
+        else:
+            self.unreadable_frames += 1
 
     def check_freshness(self, now_ns: int) -> None:
         """Trades need not come."""

@@ -22,8 +22,17 @@ from lob.venues import Venue, make_decoder
 from serve.app import create_app
 from serve.bybit_stream import public_address
 from serve.clock import AnchoredClock
-from serve.feed import Feed, FeedConfig
-from serve.feed_policies import IdlePolicy, LagPolicy, ResyncPolicy, StallPolicy
+from serve.feed import Feed
+from serve.feed_config import FeedConfig
+from serve.feed_policies import (
+    IdlePolicy,
+    LagPolicy,
+    ResyncPolicy,
+    SilencePolicy,
+    SnapshotPolicy,
+    StallPolicy,
+)
+from serve.frame_consumer import FrameConsumer
 from serve.hub import Hub
 from serve.instrument_cache import InstrumentCache
 from serve.instruments import find_instrument
@@ -35,7 +44,6 @@ from serve.reconnect import ReconnectPolicy
 from serve.responses import ModelList, ModelSummary, SymbolList
 from serve.server import Server
 from serve.stream import GOING_AWAY, StreamLimits, StreamServer
-from serve.subscription import FrameConsumer
 from serve.symbol_service import SymbolService
 from serve.trade_consumer import TradeConsumer
 from serve.venue_stream import Topic
@@ -76,6 +84,8 @@ class ServiceConfig:
     keep_warm: KeepWarmPolicy = field(default_factory=KeepWarmPolicy)
     reconnect: ReconnectPolicy = field(default_factory=ReconnectPolicy)
     resync: ResyncPolicy = field(default_factory=ResyncPolicy)
+    silence: SilencePolicy = field(default_factory=SilencePolicy)
+    snapshot: SnapshotPolicy = field(default_factory=SnapshotPolicy)
     limits: StreamLimits = field(default_factory=StreamLimits)
 
     def __post_init__(self) -> None:
@@ -105,6 +115,8 @@ class Service:
             idle=config.idle,
             reconnect=config.reconnect,
             resync=config.resync,
+            silence=config.silence,
+            snapshot=config.snapshot,
         )
         topics = [book_topic(config.venue, symbol, config.depth) for symbol in config.symbols]
         self.hub = Hub(list(config.symbols), self.clock)

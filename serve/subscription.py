@@ -1,49 +1,19 @@
 """One topic's subscription on a connection: what was asked, what is owed, what to do next.
 
-It does no I/O and holds no clock: the feed sends what `next_step` says and tells it what came, and when.
+It does no I/O and holds no clock: the connection sends what `next_step` says and tells it what came, and
+when.
 """
 
 import math
-from dataclasses import dataclass
 from enum import Enum, auto
 from random import Random
-from typing import Protocol
 
 from lob.errors import InputError
-from serve.feed_policies import RefusalPolicy, ResyncPolicy
+from serve.feed_counters import TopicCounters
+from serve.feed_policies import RefusalPolicy, ResyncPolicy, SnapshotPolicy
+from serve.frame_consumer import FrameConsumer
 from serve.reconnect import ReconnectPolicy
 from serve.venue_stream import Reply, Topic
-
-
-class FrameConsumer(Protocol):
-    """Takes a topic's frames in; everything is synchronous and short.
-
-    Frames that name no topic go to every consumer: replies, and what cannot be read and may have been
-    anybody's.
-    """
-
-    @property
-    def needs_resync(self) -> bool:
-        """Whether the book is lost and nobody has asked for a new snapshot yet."""
-
-    @property
-    def awaits_snapshot(self) -> bool:
-        """Whether nothing can be made of the stream until a snapshot comes."""
-
-    def on_connected(self) -> None:
-        """A new connection stands; its first book message will be a snapshot."""
-
-    def on_disconnected(self, reason: str) -> None:
-        """The connection is lost, or this topic is refused on it; `reason` is for people."""
-
-    def on_frame(self, frame: bytes, receive_ns: int) -> None:
-        """One message, as it came. May raise ConnectionEndedError to have the connection given up."""
-
-    def check_freshness(self, now_ns: int) -> object:
-        """It is `now_ns`: decide whether the stream has stalled."""
-
-    def resync_requested(self) -> None:
-        """A new snapshot has been asked for."""
 
 
 class Step(Enum):
@@ -54,24 +24,18 @@ class Step(Enum):
     RESYNC = auto()
 
 
-@dataclass
-class TopicCounters:
-    """What happened to one topic so far."""
-
-    frames: int = 0
-    bytes: int = 0
-    resyncs: int = 0
-    refusals: int = 0
-
-
 class Subscription:
-    """One topic and its consumer, over all connections."""
+    """One topic and its consumer, over all connections.
+
+    `snapshot` is the policy for snapshots fetched beside the stream, None where a subscription brings them.
+    """
 
     def __init__(
         self,
         topic: Topic,
         consumer: FrameConsumer,
         *,
+        snapshot: SnapshotPolicy | None,
         resync: ResyncPolicy,
         refusal: RefusalPolicy,
         reconnect: ReconnectPolicy,
@@ -86,6 +50,13 @@ class Subscription:
         """Whether the one who sends requests knows that the book is lost."""
         self.pending_id = ""
         """The request that is not answered yet."""
+        self.fetching = False
+        """Whether a snapshot is being fetched beside the stream."""
+        self.leaves_first = False
+        """Whether a request for the topic leaves it first, as the exchange may count it as subscribed."""
+        self.pushed_s = -math.inf
+        """When the connection last brought a frame of the topic."""
+        self._snapshot = snapshot
         self._resync = resync
         self._refusal = refusal
         self._reconnect = reconnect
@@ -94,30 +65,41 @@ class Subscription:
         self._begin()
 
     def _begin(self) -> None:
-        self.noticed = False
+        self.noticed = self.fetching = self.leaves_first = False
         self.pending_id = ""
+        self.pushed_s = -math.inf
         self._asked_s = -math.inf
         self._subscribe_at_s = -math.inf
         self._unanswered_since_s = math.inf
         self._owed_since_s: float | None = None  # the snapshot
+        self._lost_since_s: float | None = None  # the book
+        self._resyncs_in_a_row = 0
+        self._unheeded_since_s = math.inf
 
     def on_connected(self) -> None:
         """A new connection stands, with nothing subscribed."""
         self._begin()
         self.consumer.on_connected()
 
-    def on_asked(self, request_id: str, now_s: float, *, again: bool) -> None:
+    def on_asked(self, request_id: str, now_s: float, *, again: bool, fetching: bool = False) -> None:
         """The topic's snapshot has been asked for; `again`: in place of a book that is lost.
 
-        `request_id` is empty where the request is not answered by an acknowledgement.
+        `request_id` is empty where nothing was sent that is answered by an acknowledgement; `fetching` where
+        `on_fetched` will tell what came.
         """
         self._asked_s = now_s
         self._subscribe_at_s = math.inf
+        self._lost_since_s = None
+        self.noticed = False
+        self.fetching = fetching
         if request_id:
             self._unanswered_since_s = min(self._unanswered_since_s, now_s)
-        self.noticed = False
-        self.pending_id = request_id
+            self.pending_id = request_id
+            self.leaves_first |= again
         if again:
+            if self.pushed_s >= self._unheeded_since_s or self._unheeded_since_s == math.inf:
+                self._unheeded_since_s = now_s
+            self._resyncs_in_a_row += 1
             self.counters.resyncs += 1
             self.consumer.resync_requested()
 
@@ -126,8 +108,29 @@ class Subscription:
         self.pending_id = ""
         self._unanswered_since_s = math.inf
         if reply.success:
+            self.leaves_first = False
             self._refusals_in_a_row = 0
-            return
+        else:
+            self._on_refused(reply, now_s)
+
+    def on_fetched(self, refusal: Reply | None, now_s: float) -> str:
+        """Fetching the snapshot ended: the consumer has had it, unless there is a refusal.
+
+        Answers why there is none, in words; empty where it came.
+        """
+        self.fetching = False
+        consumer = self.consumer
+        if refusal is None and consumer.awaits_snapshot and not consumer.needs_resync:
+            answer = "what it answers is no snapshot of this book"
+            refusal = Reply(request_id="", success=False, message=answer)
+        if refusal is not None:
+            self._on_refused(refusal, now_s)
+            return refusal.message
+        if not consumer.awaits_snapshot:  # else the book is lost again already
+            self._refusals_in_a_row = 0
+        return ""
+
+    def _on_refused(self, reply: Reply, now_s: float) -> None:
         self.counters.refusals += 1
         reason = f"the exchange refuses {self.topic.name}: {reply.message}"
         if self._refusal.is_final(reply.message):
@@ -138,17 +141,30 @@ class Subscription:
         self._refusals_in_a_row += 1
         if self._reconnect.gives_up_after(self._refusals_in_a_row):
             raise InputError(f"given up after {self._refusals_in_a_row} attempts: {reason}")
-        self._subscribe_at_s = now_s + delay_s
+        self._subscribe_at_s = now_s + max(delay_s, reply.retry_after_s or 0.0)
+
+    def unheeded_s(self, now_s: float) -> float:
+        """How long ago the topic was asked for again, where it has brought no frame since; else 0."""
+        return max(0.0, now_s - self._unheeded_since_s) if self.pushed_s < self._unheeded_since_s else 0.0
 
     def obstacle(self, now_s: float) -> str:
         """Why the subscription does not get any further; empty while it does, or may yet.
 
-        Asking again does not do away with it: an answer does, or a snapshot.
+        Asking again does not do away with it: an answer does, or a snapshot that holds.
         """
-        policy = self._resync
         if self.refused:
             return self.refused
-        if not self.consumer.awaits_snapshot:
+        if self.consumer.needs_resync:
+            self._note_loss(now_s)
+            if self._snapshot is not None and self._resyncs_in_a_row >= self._snapshot.hopeless_after:
+                return f"{self._resyncs_in_a_row} new snapshots in a row did not hold: {self.consumer.reason}"
+        return self._overdue(now_s)
+
+    def _overdue(self, now_s: float) -> str:
+        """Which answer is overdue; empty where none is."""
+        policy = self._resync
+        # One that is fetched is owed by another than the connection, and `on_fetched` says what became of it.
+        if not self.consumer.awaits_snapshot or self._snapshot is not None:
             self._owed_since_s = None
         elif self._owed_since_s is None:
             self._owed_since_s = now_s
@@ -158,22 +174,36 @@ class Subscription:
             return f"no snapshot in {policy.snapshot_timeout_s:g} s"
         return ""
 
+    def lost_because(self, now_s: float) -> str:
+        """Why a new snapshot is to be asked for, in words."""
+        return self.consumer.reason if self.consumer.needs_resync else self._overdue(now_s)
+
     def next_step(self, now_s: float) -> tuple[Step, float]:
         """What to do now, and when to ask again at the latest (infinity: only after something happened)."""
-        if self.refused:
+        if self.refused or self.fetching:
             return Step.NOTHING, math.inf
         if self._subscribe_at_s < math.inf:
             due_s = self._subscribe_at_s
             return (Step.SUBSCRIBE if now_s >= due_s else Step.NOTHING), due_s
         policy = self._resync
         if self.consumer.needs_resync:
+            self._note_loss(now_s)
             wait_s = policy.minimum_interval_s
+            if self._snapshot is not None:
+                wait_s = self._snapshot.interval_s(wait_s, self._resyncs_in_a_row)
         else:
             self.noticed = False
-            if not self.obstacle(now_s):
+            if not self._overdue(now_s):
                 return Step.NOTHING, math.inf
             unanswered = self._unanswered_since_s < math.inf
             wait_s = policy.acknowledgement_timeout_s if unanswered else policy.snapshot_timeout_s
             wait_s = max(wait_s, policy.minimum_interval_s)
         due_s = self._asked_s + wait_s
         return (Step.RESYNC if now_s >= due_s else Step.NOTHING), due_s
+
+    def _note_loss(self, now_s: float) -> None:
+        """The book is lost: see how long it held."""
+        if self._lost_since_s is None:
+            self._lost_since_s = now_s
+            if self._snapshot is not None and now_s - self._asked_s >= self._snapshot.settled_s:
+                self._resyncs_in_a_row = 0

@@ -1,4 +1,4 @@
-"""One symbol's trades, off the stream onto its tape; a `serve.subscription.FrameConsumer`."""
+"""One symbol's trades, off the stream onto its tape; a `serve.frame_consumer.FrameConsumer`."""
 
 from lob.messages import Malformed, Trades
 from lob.trade_tape import TradeTape
@@ -11,13 +11,20 @@ class TradeConsumer:
     A symbol may trade seldom: silence is no stall.
     """
 
+    keeps_book = False
     needs_resync = False
     awaits_snapshot = False
+    reason = ""
 
     def __init__(self, decoder: Decoder, tape: TradeTape) -> None:
         self.tape = tape
         self.malformed = 0
         self._decoder = decoder
+
+    @property
+    def unreadable_frames(self) -> int:
+        """Frames and trades that could not be read."""
+        return self.malformed + self.tape.malformed
 
     def on_connected(self) -> None:
         """What waits on the tape is of a connection that is gone."""

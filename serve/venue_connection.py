@@ -8,8 +8,9 @@ this one, which the service's own server stands on.
 """
 
 import ipaddress
+from asyncio import timeout
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -76,6 +77,26 @@ class StampedConnection(ClientConnection):
         if self._full and len(arrivals_ns) <= QUEUED_FRAMES // 4:  # where reading goes on
             self._full = False
         return frame, receive_ns
+
+    async def send_within(self, frame: str, timeout_s: float) -> None:
+        """Send a text frame; raises ConnectionEndedError where the exchange does not take it in time."""
+        try:
+            async with timeout(timeout_s):
+                await self.send(frame)
+        except TimeoutError:
+            raise _takes_nothing(timeout_s) from None
+
+    async def ping_within(self, timeout_s: float) -> Awaitable[float]:
+        """Send a websocket ping, as `send_within`; what it answers is done when the pong comes."""
+        try:
+            async with timeout(timeout_s):
+                return await self.ping()
+        except TimeoutError:
+            raise _takes_nothing(timeout_s) from None
+
+
+def _takes_nothing(timeout_s: float) -> ConnectionEndedError:
+    return ConnectionEndedError(f"the exchange took no request for {timeout_s:g} s")
 
 
 def open_connection(

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from serve.rate_bound import RequestRate
+
 Operation = Literal["subscribe", "unsubscribe"]
 
 
@@ -21,11 +23,16 @@ class Topic(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Reply:
-    """A venue's answer to a subscription; `request_id` is empty where the venue does not say which."""
+    """A venue's answer to a subscription; `request_id` is empty where the venue does not say which.
+
+    `retry_after_s`: so long the venue wants no request of this kind, whatever its topic; None where it does
+    not say.
+    """
 
     request_id: str
     success: bool
     message: str = ""
+    retry_after_s: float | None = None
 
 
 class VenueStream(Protocol):
@@ -39,11 +46,22 @@ class VenueStream(Protocol):
     def ping_frame(self) -> str | None:
         """The text that is answered at once; None where a websocket ping does that."""
 
+    @property
+    def snapshot_apart(self) -> bool:
+        """Whether the address subscribes, and a book's snapshot is fetched beside the stream.
+
+        Else a subscription is asked for by request, and brings the snapshot.
+        """
+
+    @property
+    def request_rate(self) -> RequestRate:
+        """How often one connection may subscribe by request; leaving a topic first counts as the same one."""
+
     def address(self, url: str, topics: Sequence[Topic]) -> str:
         """The address to connect to for `topics`."""
 
-    def request(self, operation: Operation, topic: Topic, request_id: str) -> str | None:
-        """The text frame that subscribes to `topic` or leaves it; None where the address does."""
+    def request(self, operation: Operation, topic: Topic, request_id: str) -> str:
+        """The text frame that subscribes to `topic` or leaves it; `request_id` is digits."""
 
     def topic_of(self, frame: bytes) -> str:
         """The topic in a pushed frame, read as JSON; empty where it has none. Never raises."""

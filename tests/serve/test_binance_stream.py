@@ -4,17 +4,13 @@ import asyncio
 import contextlib
 import gzip
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from itertools import islice
 from pathlib import Path
-from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from websockets.asyncio.client import connect
-from websockets.asyncio.server import ServerConnection, serve
-from websockets.datastructures import Headers
-from websockets.http11 import Request, Response
 
 from inference.pipeline import Pipeline
 from inference.registry import load_model
@@ -25,6 +21,7 @@ from serve.feed_policies import IdlePolicy, LagPolicy, ResyncPolicy, StallPolicy
 from serve.instruments import find_instrument
 from serve.reconnect import ReconnectPolicy
 from serve.service import Service, ServiceConfig
+from tests.serve.binance_venue import run_binance, until
 
 pytestmark = pytest.mark.anyio
 
@@ -54,59 +51,6 @@ class Captured:
                     (self.later if self.snapshot else self.early).append(frame.replace(b"@0ms", b"@100ms"))
                 elif b'@trade"' in frame:
                     self.trades.append(frame.replace(b"btcusdt@trade", trade_topic))
-
-
-class Binance:
-    """Speaks the venue's combined stream and its REST routes on one port; the test says what it sends."""
-
-    def __init__(self) -> None:
-        self.url = ""
-        self.connections: list[ServerConnection] = []
-        self.paths: list[str] = []
-        self.answer: Callable[[str, dict], tuple[int, bytes]] = lambda path, query: (404, b"{}")
-        self.answering = asyncio.Event()
-        """While it is not set, REST requests wait for their answer."""
-        self.answering.set()
-
-    async def handle(self, connection: ServerConnection) -> None:
-        self.connections.append(connection)
-        await connection.wait_closed()
-
-    async def answer_http(self, connection: ServerConnection, request: Request) -> Response | None:
-        parts = urlsplit(request.path)
-        self.paths.append(request.path)
-        if parts.path == "/stream":
-            return None
-        await self.answering.wait()
-        query = {name: values[0] for name, values in parse_qs(parts.query).items()}
-        status, body = self.answer(parts.path, query)
-        headers = Headers({"Content-Length": str(len(body)), "Connection": "close"})
-        return Response(status, "any", headers, body)
-
-    def snapshots_asked(self) -> int:
-        return sum("/depth?" in path for path in self.paths)
-
-    async def play(self, frames: list[bytes]) -> None:
-        for frame in frames:
-            await self.connections[-1].send(frame, text=True)
-            await asyncio.sleep(0)
-
-
-@asynccontextmanager
-async def run_binance() -> AsyncIterator[Binance]:
-    venue = Binance()
-    async with serve(
-        venue.handle, "127.0.0.1", 0, process_request=venue.answer_http, compression=None, close_timeout=0.2
-    ) as server:
-        host, port = server.sockets[0].getsockname()
-        venue.url = f"ws://{host}:{port}"
-        yield venue
-
-
-async def until(condition, timeout_s: float = 10) -> None:
-    async with asyncio.timeout(timeout_s):
-        while not condition():
-            await asyncio.sleep(0.005)
 
 
 def configure(models_dir: Path, url: str, category: str, tick_size: str, **options) -> ServiceConfig:
@@ -269,7 +213,7 @@ async def test_a_snapshot_refused_for_now_is_asked_for_again_and_one_refused_for
 ) -> None:
     captured = Captured(data_dir, "spot")
     async with run_binance() as venue:
-        venue.answer = lambda path, query: (429, b'{"code":-1003,"msg":"Too many requests."}')
+        venue.answer = lambda path, query: (503, b'{"code":-1000,"msg":"Service unavailable."}')
         service = Service(configure(models_dir, venue.url, "spot", captured.tick_size))
         async with running(service):
             await until(lambda: venue.snapshots_asked() >= 3)

@@ -18,7 +18,9 @@ from websockets.asyncio.server import serve
 from lob.errors import InputError
 from serve.bybit_stream import BookTopic
 from serve.clock import AnchoredClock
-from serve.feed import Feed, FeedConfig, RefusedSubscriptionError
+from serve.feed import Feed
+from serve.feed_config import FeedConfig
+from serve.feed_connection import RefusedSubscriptionError
 from serve.feed_policies import IdlePolicy, RefusalPolicy, ResyncPolicy
 from serve.reconnect import ReconnectPolicy
 from serve.venue_connection import MAXIMUM_FRAME_BYTES, is_this_machine
@@ -35,6 +37,9 @@ class Recorder:
         self.checks = 0
         self.needs_resync = False
         self.awaits_snapshot = False
+        self.keeps_book = True
+        self.reason = "the test says so"
+        self.unreadable_frames = 0
 
     def on_connected(self) -> None:
         self.events.append("connected")
@@ -149,7 +154,7 @@ async def test_sends_the_exchanges_own_ping(scripted_exchange) -> None:
 async def test_connects_again_after_a_close_an_abort_and_a_refused_connection(
     scripted_exchange, caplog
 ) -> None:
-    caplog.set_level(logging.INFO, "serve.feed")
+    caplog.set_level(logging.INFO, "serve")
     recorder = Recorder()
     async with scripted_exchange() as exchange:
         feed = feed_of(config(exchange.url), recorder, AnchoredClock())

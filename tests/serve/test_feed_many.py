@@ -9,12 +9,15 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
+from websockets.exceptions import ConnectionClosed
 
 from lob.errors import InputError
-from serve.bybit_stream import BookTopic
+from serve.bybit_stream import BookTopic, TradeTopic
 from serve.clock import AnchoredClock
-from serve.feed import Feed, FeedConfig, RefusedSubscriptionError
-from serve.feed_policies import IdlePolicy, ResyncPolicy
+from serve.feed import Feed
+from serve.feed_config import FeedConfig
+from serve.feed_connection import RefusedSubscriptionError
+from serve.feed_policies import IdlePolicy, ResyncPolicy, SilencePolicy
 from serve.reconnect import ReconnectPolicy
 from serve.venue_connection import QUEUED_FRAMES, ConnectionEndedError
 
@@ -31,6 +34,9 @@ class Consumer:
         self.others: list[bytes] = []
         self.needs_resync = False
         self.awaits_snapshot = False
+        self.keeps_book = True
+        self.reason = "the test says so"
+        self.unreadable_frames = 0
         self.resyncs = 0
 
     def on_connected(self) -> None:
@@ -165,7 +171,7 @@ async def test_a_topic_without_a_snapshot_is_asked_for_again_alone_while_others_
 
 
 async def test_a_refused_topic_is_left_out_and_the_others_live(scripted_exchange, caplog) -> None:
-    caplog.set_level(logging.WARNING, "serve.feed")
+    caplog.set_level(logging.WARNING, "serve")
     async with scripted_exchange() as exchange:
         exchange.snapshots = False
         accept = exchange.acknowledge
@@ -226,6 +232,68 @@ async def test_a_topic_refused_for_now_is_asked_for_again_alone(scripted_exchang
         assert asked(exchange, 3) == ["subscribe ETHUSDT"] * 3
         assert setting.feed.counters.refusals == 3
         assert setting.feed.counters.connections == 1
+
+
+async def test_trades_that_flow_do_not_hide_that_no_book_gets_any_further(scripted_exchange) -> None:
+    async with scripted_exchange() as exchange:
+        exchange.snapshots = False
+        book_consumer, trades = Consumer(), Consumer()
+        book_consumer.awaits_snapshot = True
+        trades.keeps_book = False
+        feed = Feed(
+            FeedConfig(
+                url=exchange.url,
+                reconnect=QUICK,
+                check_interval_s=0.02,
+                resync=ResyncPolicy(snapshot_timeout_s=0.2),
+            ),
+            {BookTopic(symbol="BTCUSDT", depth=50): book_consumer, TradeTopic(symbol="BTCUSDT"): trades},
+            AnchoredClock(),
+        )
+        async with running(feed):
+            await until(lambda: len(exchange.requests) == 2)
+            while len(exchange.connections) == 1:
+                with contextlib.suppress(ConnectionClosed):
+                    await exchange.connections[0].send('{"topic":"publicTrade.BTCUSDT","ts":1,"data":[]}')
+                await asyncio.sleep(0.01)
+        assert book_consumer.events[1] == "no snapshot in 0.2 s"
+        assert len(trades.others) > 5
+
+
+async def test_an_acknowledgement_that_comes_twice_changes_nothing(scripted_exchange) -> None:
+    async with scripted_exchange() as exchange:
+        exchange.snapshots = False
+        setting = Setting(exchange.url)
+        async with running(setting.feed):
+            await until(lambda: len(exchange.requests) == 3)
+            for request in list(exchange.requests):
+                for success in (True, False):
+                    reply = exchange.acknowledge(request) | {"success": success, "ret_msg": "Invalid symbol"}
+                    await exchange.connections[0].send(json.dumps(reply))
+            await exchange.connections[0].send(book("BTCUSDT", 1))
+            await until(lambda: setting.btc.books == [1])
+        assert setting.feed.counters.refusals == 0
+        assert len(exchange.requests) == 3
+
+
+async def test_a_silent_connection_is_replaced_and_one_with_a_living_topic_is_not(scripted_exchange) -> None:
+    """A snapshot that a new subscription brings is a frame: only where none comes is the topic silent."""
+    async with scripted_exchange() as exchange:
+        exchange.snapshots = False
+        setting = Setting(
+            exchange.url, resync=ResyncPolicy(minimum_interval_s=0.05), silence=SilencePolicy(after_s=0.2)
+        )
+        setting.btc.check_freshness = lambda now_ns: setattr(setting.btc, "needs_resync", True)
+        async with running(setting.feed):
+            await until(lambda: len(exchange.requests) == 3)
+            for number in range(60):
+                await exchange.connections[0].send(book("ETHUSDT", number))
+                await asyncio.sleep(0.01)
+            assert len(exchange.connections) == 1
+            assert asked(exchange).count("subscribe BTCUSDT") >= 3
+            await until(lambda: len(exchange.connections) == 2)  # now ETHUSDT is silent, too
+        assert setting.btc.events[1].startswith("no frame of any topic for 0.")
+        assert setting.feed.counters.silent_connections >= 1
 
 
 async def test_a_connection_that_brings_nothing_is_probed_and_then_given_up(scripted_exchange) -> None:

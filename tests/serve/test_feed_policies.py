@@ -1,7 +1,15 @@
 import pytest
 
 from lob.errors import InputError
-from serve.feed_policies import IdlePolicy, LagPolicy, RefusalPolicy, ResyncPolicy, StallPolicy
+from serve.feed_policies import (
+    IdlePolicy,
+    LagPolicy,
+    RefusalPolicy,
+    ResyncPolicy,
+    SilencePolicy,
+    SnapshotPolicy,
+    StallPolicy,
+)
 
 
 def test_a_stall_may_be_set_for_single_symbols() -> None:
@@ -25,6 +33,11 @@ def test_final_refusals_are_those_whose_words_say_so() -> None:
         (IdlePolicy, {"probe_after_s": 0}, "probe_after_s: 0 came"),
         (IdlePolicy, {"answer_within_s": float("nan")}, "answer_within_s: nan came"),
         (ResyncPolicy, {"snapshot_timeout_s": -1}, "snapshot_timeout_s: -1 came"),
+        (SilencePolicy, {"after_s": 0}, "after_s: 0 came"),
+        (SnapshotPolicy, {"factor": 0.5}, "factor: 0.5 came"),
+        (SnapshotPolicy, {"factor": float("nan")}, "factor: nan came"),
+        (SnapshotPolicy, {"hopeless_after": 0}, "hopeless_after: 0 came"),
+        (SnapshotPolicy, {"maximum_interval_s": 0}, "maximum_interval_s: 0 came"),
     ],
 )
 def test_what_makes_no_sense_is_refused(policy, arguments, message) -> None:

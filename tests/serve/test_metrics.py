@@ -13,7 +13,8 @@ from lob.trade_tape import TradeTape
 from lob.venues import make_decoder
 from serve.bybit_stream import BookTopic
 from serve.clock import AnchoredClock
-from serve.feed import Feed, FeedConfig
+from serve.feed import Feed
+from serve.feed_config import FeedConfig
 from serve.hub import Hub
 from serve.keep_warm import KeepWarmPolicy, WarmKeeper
 from serve.metrics import ServiceCollector, make_renderer

@@ -15,7 +15,7 @@ from inference.pipeline import Pipeline
 from inference.registry import load_model
 from lob.errors import ArtifactError, InputError
 from lob.instrument import Instrument
-from serve.feed import RefusedSubscriptionError
+from serve.feed_connection import RefusedSubscriptionError
 from serve.feed_policies import StallPolicy
 from serve.keep_warm import KeepWarmPolicy
 from serve.listener import listen

@@ -1,0 +1,278 @@
+"""One connection of a feed, from its opening to its end: reads it and keeps it alive.
+
+Two tasks share it. One hands every frame to its topic's consumer. The other subscribes, pings, watches for
+stalls, asks for snapshots, and gives the connection up when it serves nobody any longer.
+"""
+
+import asyncio
+import logging
+import math
+from collections.abc import Mapping
+
+from lob.errors import InputError
+from serve.bybit_stream import printable
+from serve.clock import AnchoredClock
+from serve.feed_config import FeedConfig
+from serve.feed_counters import FeedCounters
+from serve.heartbeat import Heartbeat
+from serve.rate_bound import RateBound
+from serve.subscription import Step, Subscription
+from serve.unreadable_frames import UnreadableFrames
+from serve.venue_connection import ConnectionEndedError, StampedConnection
+from serve.venue_stream import Operation, Reply, VenueStream
+
+logger = logging.getLogger(__name__)
+
+
+class RefusedSubscriptionError(InputError):
+    """The exchange refuses every topic for good."""
+
+
+class FeedConnection:
+    """Serves `subscriptions`, by their topics' names, on one connection.
+
+    `snapshot_bound` holds the fetches of all connections to a rate; `counters` and `unreadable` are the
+    feed's.
+    """
+
+    def __init__(
+        self,
+        connection: StampedConnection,
+        subscriptions: Mapping[str, Subscription],
+        *,
+        config: FeedConfig,
+        venue: VenueStream,
+        clock: AnchoredClock,
+        counters: FeedCounters,
+        snapshot_bound: RateBound,
+        unreadable: UnreadableFrames,
+    ) -> None:
+        self.ended_silent = False
+        """Whether it was given up because it brought nothing."""
+        self._connection = connection
+        self._subscriptions = subscriptions
+        self._all = tuple(subscriptions.values())
+        # Trades come without a snapshot: that they flow does not mean that a book gets any further.
+        self._deciding = tuple(one for one in self._all if one.consumer.keeps_book) or self._all
+        self._routes = {name.encode(): one for name, one in subscriptions.items()}
+        self._config = config
+        self._venue = venue
+        self._clock = clock
+        self._counters = counters
+        self._snapshot_bound = snapshot_bound
+        self._request_bound = RateBound(venue.request_rate)
+        self._unreadable = unreadable
+        self._attention = asyncio.Event()
+        self._last_request_id = 0
+        self._now_s = asyncio.get_running_loop().time
+        self._heartbeat = Heartbeat(connection, venue.ping_frame, config, counters)
+        self._fetches: set[asyncio.Task[None]] = set()
+        self._fetch_failure: Exception | None = None
+
+    @property
+    def pushed_s(self) -> float:
+        """When it last brought a frame of any topic, on the event loop's clock."""
+        return max(one.pushed_s for one in self._all)
+
+    async def serve(self) -> None:
+        """Read and keep the connection at once; raises what ends either."""
+        tasks = [
+            asyncio.create_task(self._read(), name="feed-read"),
+            asyncio.create_task(self._keep(), name="feed-keep"),
+        ]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in tasks:
+                if task.done():
+                    task.result()
+        finally:
+            ended = [*tasks, *self._fetches]
+            for task in ended:
+                task.cancel()
+            await asyncio.gather(*ended, return_exceptions=True)
+
+    async def _read(self) -> None:
+        """Hand every message over as it comes; never ends but by an exception."""
+        connection, counters, routes, now_s = self._connection, self._counters, self._routes, self._now_s
+        heartbeat = self._heartbeat
+        prefix = self._venue.topic_prefix
+        start = len(prefix)
+        while True:
+            frame, receive_ns = await connection.receive()
+            heard_s = heartbeat.heard_s = now_s()
+            counters.frames += 1
+            counters.bytes += len(frame)
+            # The topic's text stands first in every pushed frame: no decoding is needed to find it.
+            one = routes.get(frame[start : frame.find(b'"', start)]) if frame.startswith(prefix) else None
+            if one is None:
+                self._on_unrouted(frame, receive_ns, heard_s)
+            else:
+                one.pushed_s = heard_s
+                self._deliver(one, frame, receive_ns)
+            # Messages that already wait are returned without a pause; give the hub's writers their turn.
+            await asyncio.sleep(0)
+
+    def _deliver(self, one: Subscription, frame: bytes, receive_ns: int) -> None:
+        counters, consumer = one.counters, one.consumer
+        counters.frames += 1
+        counters.bytes += len(frame)
+        consumer.on_frame(frame, receive_ns)
+        if consumer.needs_resync and not one.noticed:
+            one.noticed = True
+            self._attention.set()
+
+    def _on_unrouted(self, frame: bytes, receive_ns: int, heard_s: float) -> None:
+        """A frame whose topic does not stand first or is not ours, or one without a topic."""
+        topic = self._venue.topic_of(frame)
+        if topic:
+            one = self._subscriptions.get(topic)
+            if one is None:
+                self._counters.unknown_topics += 1
+            else:
+                one.pushed_s = heard_s
+                self._deliver(one, frame, receive_ns)
+            return
+        self._counters.unnamed_frames += 1
+        for one in self._all:
+            if not one.refused:
+                one.consumer.on_frame(frame, receive_ns)
+        reply = self._venue.reply_in(frame)
+        if reply is not None:
+            self._on_reply(reply)
+
+    async def _keep(self) -> None:
+        """Do what the policies say, in time; raises what ends the connection."""
+        interval_s = self._config.check_interval_s
+        checked_s = self._now_s()
+        while True:
+            now_s = self._now_s()
+            if now_s - checked_s >= interval_s:
+                checked_s = now_s
+                now_ns = self._clock.now_ns()
+                for one in self._all:
+                    one.consumer.check_freshness(now_ns)
+                self._unreadable.check(now_s)
+            if self._fetch_failure is not None:
+                raise self._fetch_failure
+            await self._heartbeat.check(now_s)
+            self._check_progress(now_s)
+            wake_s = checked_s + interval_s
+            self._attention.clear()
+            for one in self._all:
+                step, due_s = one.next_step(now_s)
+                if step is not Step.NOTHING:
+                    due_s = await self._take(one, step)
+                wake_s = min(wake_s, due_s)
+            try:
+                async with asyncio.timeout(max(0.0, wake_s - self._now_s())):
+                    await self._attention.wait()
+            except TimeoutError:
+                pass
+
+    def _check_progress(self, now_s: float) -> None:
+        """Raises what it means that no topic gets any further."""
+        deciding = self._deciding
+        obstacles = [one.obstacle(now_s) for one in deciding]
+        if not all(obstacles):
+            return
+        if all(one.refused for one in deciding):
+            raise RefusedSubscriptionError("; ".join(obstacles))
+        raise ConnectionEndedError(
+            next(text for text, one in zip(obstacles, deciding, strict=True) if not one.refused)
+        )
+
+    async def _take(self, one: Subscription, step: Step) -> float:
+        """Take a subscription's step, or leave it where a bound does not allow it yet: answers until when."""
+        now_s = self._now_s()
+        again = step is Step.RESYNC
+        silent = again and one.unheeded_s(now_s) >= self._config.silence.after_s
+        if silent:
+            self._check_others_live(one, now_s)
+        apart = self._venue.snapshot_apart
+        asks = not apart or silent or one.leaves_first
+        fetches = apart and one.consumer.keeps_book
+        bounds = [self._request_bound] * asks + [self._snapshot_bound] * fetches
+        wait_s = max((bound.wait_s(now_s) for bound in bounds), default=0.0)
+        if wait_s > 0:
+            return now_s + wait_s
+        for bound in bounds:
+            bound.take(now_s)
+        if again:
+            self._counters.resyncs += 1
+            logger.warning(
+                "%s: the book is lost: %s; %s",
+                one.topic.name,
+                one.lost_because(now_s),
+                "subscribing again" if asks else "fetching a new snapshot",
+            )
+        request_id = self._next_id() if asks else ""
+        one.on_asked(request_id, now_s, again=again, fetching=fetches)
+        if asks:
+            if one.leaves_first:
+                await self._send("unsubscribe", one, self._next_id())
+            await self._send("subscribe", one, request_id)
+        if fetches:
+            task = asyncio.create_task(self._fetch(one), name=f"feed-snapshot {one.topic.name}")
+            self._fetches.add(task)
+            task.add_done_callback(self._fetches.discard)
+        return math.inf
+
+    def _check_others_live(self, one: Subscription, now_s: float) -> None:
+        """Raises ConnectionEndedError where the connection is as silent as the topic is."""
+        silent_s = min(one.unheeded_s(now_s), now_s - self.pushed_s)
+        if silent_s < self._config.silence.after_s:
+            return
+        self.ended_silent = True
+        self._counters.silent_connections += 1
+        raise ConnectionEndedError(
+            f"no frame of any topic for {silent_s:.1f} s, though {one.topic.name} was asked for again"
+        )
+
+    async def _send(self, operation: Operation, one: Subscription, request_id: str) -> None:
+        request = self._venue.request(operation, one.topic, request_id)
+        await self._connection.send_within(request, self._config.send_timeout_s)
+
+    def _next_id(self) -> str:
+        self._last_request_id += 1
+        return str(self._last_request_id)
+
+    async def _fetch(self, one: Subscription) -> None:
+        """Fetch a snapshot beside the stream, which goes on."""
+        try:
+            answer = await self._venue.fetch_snapshot(one.topic)
+            refusal = answer if isinstance(answer, Reply) else None
+            if refusal is not None and refusal.retry_after_s is not None:
+                self._snapshot_bound.pause(self._now_s() + refusal.retry_after_s)
+                logger.warning("no snapshot is fetched for %g s, as the exchange asks", refusal.retry_after_s)
+            if isinstance(answer, bytes):
+                self._counters.frames += 1
+                self._counters.bytes += len(answer)
+                self._deliver(one, answer, self._clock.now_ns())
+            failure = one.on_fetched(refusal, self._now_s())
+            if failure:
+                self._counters.refusals += 1
+                logger.warning("no snapshot of %s: %s", one.topic.name, printable(failure))
+        except Exception as error:  # whatever a consumer raises, and what ends the connection
+            self._fetch_failure = error
+        self._attention.set()
+
+    def _on_reply(self, reply: Reply) -> None:
+        """Let the topic whose request it answers know; an answer to none changes nothing."""
+        one = self._asker(reply)
+        if one is None:
+            return
+        one.on_reply(reply, self._now_s())
+        if reply.success:
+            logger.info("subscribed to %s", one.topic.name)
+        else:
+            self._counters.refusals += 1
+            logger.warning("the exchange refuses %s: %s", one.topic.name, printable(reply.message))
+        self._attention.set()
+
+    def _asker(self, reply: Reply) -> Subscription | None:
+        """Whose request a reply answers: by its id, else by the topic it names, else the oldest one."""
+        pending = [one for one in self._all if one.pending_id]
+        if reply.request_id:
+            return next((one for one in pending if one.pending_id == reply.request_id), None)
+        named = [one for one in pending if one.topic.name in reply.message]
+        return next(iter(named or pending), None)

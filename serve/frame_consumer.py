@@ -1,0 +1,46 @@
+"""What a feed needs of the one that takes a topic's frames in."""
+
+from typing import Protocol
+
+
+class FrameConsumer(Protocol):
+    """Takes a topic's frames in; everything is synchronous and short.
+
+    Frames that name no topic go to every consumer: replies, and what cannot be read and may have been
+    anybody's.
+    """
+
+    @property
+    def keeps_book(self) -> bool:
+        """Whether it needs a snapshot to begin with; whether a connection serves is for these to say."""
+
+    @property
+    def needs_resync(self) -> bool:
+        """Whether the book is lost and nobody has asked for a new snapshot yet."""
+
+    @property
+    def awaits_snapshot(self) -> bool:
+        """Whether nothing can be made of the stream until a snapshot comes."""
+
+    @property
+    def reason(self) -> str:
+        """Why the book is lost, for people; anything where it is not."""
+
+    @property
+    def unreadable_frames(self) -> int:
+        """How many frames were dropped so far because they, or the levels in them, could not be read."""
+
+    def on_connected(self) -> None:
+        """A new connection stands; its first book message will be a snapshot."""
+
+    def on_disconnected(self, reason: str) -> None:
+        """The connection is lost, or this topic is refused on it; `reason` is for people."""
+
+    def on_frame(self, frame: bytes, receive_ns: int) -> None:
+        """One message, as it came. May raise ConnectionEndedError to have the connection given up."""
+
+    def check_freshness(self, now_ns: int) -> object:
+        """It is `now_ns`: decide whether the stream has stalled."""
+
+    def resync_requested(self) -> None:
+        """A new snapshot has been asked for."""
