@@ -4,10 +4,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from bench.engine_subjects import IN_JIT, PRECISIONS
+from bench.engine_subjects import IN_JIT
 from bench.repeated_runs import RepeatedRuns
 from bench.report import Result
 from bench.row_subject import IDLE
+from inference.fused.weight_format import PRECISIONS
 
 REFERENCE: Final = ("reference-export", "reference", "float32")
 REDUCED: Final = tuple(precision for precision in PRECISIONS if precision != "float32")

@@ -10,12 +10,9 @@ from bench.row_tape import Rows
 from bench.samples import Samples
 from bench.stages import available_engines
 from inference.artifact import Artifact
-from inference.engines.selection import create_engine
+from inference.engines.selection import create_engine, offered_precisions
 from inference.fused.loaded_model import load_model
 from lob.window import RingWindow
-
-PRECISIONS: Final = ("float32", "bfloat16", "int16", "int8")
-"""The number formats of the weights: `fused` has all of them, the other engines what their graph holds."""
 
 IN_JIT: Final = "fused-in-jit"
 """The fused step timed inside jitted code, without the call from Python."""
@@ -59,27 +56,22 @@ def make_engine_subjects(
     `engines`: only these. `in_jit`: also the fused step inside jitted code. Raises as the engines do.
     """
     subjects: list[Subject] = []
+    offered = offered_precisions(artifact)
     for engine in available_engines(artifact):
         if engines is not None and engine not in engines:
             continue
         for precision in precisions:
-            if engine == "fused":
-                subjects.append(_engine_subject(artifact, engine, model, precision, rows))
-                if in_jit:
-                    subjects.append(FusedInJit(artifact, model, precision, rows))
-            elif precision == graph_precision(artifact, engine):
-                subjects.append(_engine_subject(artifact, engine, model, precision, rows))
+            if precision not in offered[engine]:
+                continue
+            subjects.append(_engine_subject(artifact, engine, model, precision, rows))
+            if engine == "fused" and in_jit:
+                subjects.append(FusedInJit(artifact, model, precision, rows))
     return subjects
-
-
-def graph_precision(artifact: Artifact, engine: str) -> str:
-    """The number format of the graph that an engine of onnxruntime runs."""
-    return artifact.manifest.graphs["window" if engine == "ort-window" else "step"].precision
 
 
 def _engine_subject(artifact: Artifact, name: str, model: str, precision: str, rows: Rows) -> RowSubject:
     ring = RingWindow(artifact.manifest.window_length, artifact.schema.feature_count)
-    engine = create_engine(name, artifact, ring, precision=precision if name == "fused" else "float32")
+    engine = create_engine(name, artifact, ring, precision=precision)
     return RowSubject(
         name=name,
         model=model,

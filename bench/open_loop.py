@@ -61,11 +61,19 @@ SCHEDULES: Final = (
 class OpenLoopTick:
     """A subject whose samples are times from a frame's intended send time to its prediction."""
 
-    def __init__(self, source: FrameSource, artifact: Artifact, model: str, schedule: Schedule) -> None:
+    def __init__(
+        self,
+        source: FrameSource,
+        artifact: Artifact,
+        model: str,
+        schedule: Schedule,
+        *,
+        precision: str = "float32",
+    ) -> None:
         """A connected pipeline, warm after `warm_up`; raises as `Pipeline.create`."""
         self.name = f"on_frame-{schedule.name}"
         self.model = model
-        self.pipeline = Pipeline.create(artifact, source.instrument, venue=source.venue)
+        self.pipeline = Pipeline.create(artifact, source.instrument, precision=precision, venue=source.venue)
         self.pipeline.on_connected()
         self.precision = str(self.pipeline.engine.describe()["precision"])
         frames = "a frame" if schedule.together == 1 else f"{schedule.together} frames at once"

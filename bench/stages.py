@@ -18,7 +18,7 @@ from bench.compiled_clock import NOT_SAMPLED, new_stamp, timed_sample_row
 from bench.frame_source import FrameSource, FrameTape
 from bench.samples import Samples
 from inference.artifact import Artifact
-from inference.engines.selection import ENGINE_NAMES, choose_engine, create_engine
+from inference.engines.selection import ENGINE_NAMES, choose_engine, create_engine, offered_precisions
 from inference.pipeline import Pipeline
 from inference.prediction import encode_prediction
 from lob.book import BookStatus, OrderBook
@@ -189,9 +189,15 @@ class FeaturesStage(Stage):
 class EngineStage(Stage):
     """One push of a new row into an engine."""
 
-    precision = "float32"
-
-    def __init__(self, source: FrameSource, artifact: Artifact, engine: str, model: str) -> None:
+    def __init__(
+        self,
+        source: FrameSource,
+        artifact: Artifact,
+        engine: str,
+        model: str,
+        *,
+        precision: str = "float32",
+    ) -> None:
         """Make the engine called `engine`; `model` is what the results call its weights."""
         super().__init__(source)
         self.name = engine
@@ -204,7 +210,7 @@ class EngineStage(Stage):
             manifest.sampling,
             manifest.window_length,
         )
-        self._engine = create_engine(engine, artifact, self._path.window)
+        self._engine = create_engine(engine, artifact, self._path.window, precision=precision)
         self.precision = str(self._engine.describe()["precision"])
         self.method = "engine.push(row) from Python"
 
@@ -233,7 +239,14 @@ class OnFrameStage(Stage):
     name = "on_frame"
 
     def __init__(
-        self, source: FrameSource, artifact: Artifact, engine: str, model: str, *, staged: bool = False
+        self,
+        source: FrameSource,
+        artifact: Artifact,
+        engine: str,
+        model: str,
+        *,
+        precision: str = "float32",
+        staged: bool = False,
     ) -> None:
         """Make a pipeline with the engine called `engine`; `model` is what the results call its weights.
 
@@ -241,7 +254,7 @@ class OnFrameStage(Stage):
         """
         super().__init__(source)
         self.model = model
-        self.pipeline = _connected_pipeline(source, artifact, engine, staged=staged)
+        self.pipeline = _connected_pipeline(source, artifact, engine, precision, staged=staged)
         self.precision = str(self.pipeline.engine.describe()["precision"])
         self.method = f"pipeline.on_frame(frame, receive_ns) from Python, engine {self.pipeline.engine.name}"
         if staged:
@@ -267,11 +280,19 @@ class EncodeStage(Stage):
     precision = "none"
     method = "encode_prediction(prediction) from Python"
 
-    def __init__(self, source: FrameSource, artifact: Artifact, engine: str, model: str) -> None:
+    def __init__(
+        self,
+        source: FrameSource,
+        artifact: Artifact,
+        engine: str,
+        model: str,
+        *,
+        precision: str = "float32",
+    ) -> None:
         """Make the pipeline whose predictions are encoded."""
         super().__init__(source)
         self.model = model
-        self.pipeline = _connected_pipeline(source, artifact, engine)
+        self.pipeline = _connected_pipeline(source, artifact, engine, precision)
 
     def tick(self, frame: bytes, receive_ns: int) -> int:
         """Make the prediction, then time encoding it."""
@@ -288,22 +309,34 @@ class EncodeStage(Stage):
         _reconnect(self.pipeline)
 
 
-def make_stages(source: FrameSource, artifact: Artifact, model: str) -> list[Stage]:
+def make_stages(
+    source: FrameSource, artifact: Artifact, model: str, precision: str = "float32"
+) -> list[Stage]:
     """All stages in the order a frame meets them, the engines being those the artifact has graphs for.
 
-    `model` is what the results call its weights. Raises InputError and ArtifactError as the parts do.
+    `model` is what the results call its weights. The tick answers in `precision`, and so do the engines that
+    offer it; the others stand beside them in float32. Raises InputError and ArtifactError as the parts do.
     """
-    manifest = artifact.manifest
-    on_frame = [OnFrameStage(source, artifact, "auto", model)]
-    if choose_engine("auto", artifact) == "fused":
-        on_frame.append(OnFrameStage(source, artifact, "fused", model, staged=True))
+    manifest, offered = artifact.manifest, offered_precisions(artifact)
+    on_frame = [OnFrameStage(source, artifact, "auto", model, precision=precision)]
+    if choose_engine("auto", artifact, precision) == "fused":
+        on_frame.append(OnFrameStage(source, artifact, "fused", model, precision=precision, staged=True))
     return [
         DecodeStage(source),
         BookStage(source),
         FeaturesStage(source, manifest.sampling, manifest.window_length),
-        *(EngineStage(source, artifact, engine, model) for engine in available_engines(artifact)),
+        *(
+            EngineStage(
+                source,
+                artifact,
+                engine,
+                model,
+                precision=precision if precision in offered[engine] else "float32",
+            )
+            for engine in available_engines(artifact)
+        ),
         *on_frame,
-        EncodeStage(source, artifact, "auto", model),
+        EncodeStage(source, artifact, "auto", model, precision=precision),
     ]
 
 
@@ -319,10 +352,17 @@ def available_engines(artifact: Artifact) -> list[str]:
 
 
 def _connected_pipeline(
-    source: FrameSource, artifact: Artifact, engine: str, *, staged: bool = False
+    source: FrameSource, artifact: Artifact, engine: str, precision: str, *, staged: bool = False
 ) -> Pipeline:
     """A pipeline that waits for its first snapshot."""
-    pipeline = Pipeline.create(artifact, source.instrument, engine=engine, venue=source.venue, staged=staged)
+    pipeline = Pipeline.create(
+        artifact,
+        source.instrument,
+        engine=engine,
+        precision=precision,
+        venue=source.venue,
+        staged=staged,
+    )
     pipeline.on_connected()
     return pipeline
 

@@ -25,7 +25,6 @@ from inference.manifest import (
     GraphFile,
     GraphKind,
     Manifest,
-    Precision,
     SchemaReference,
     StateTensor,
     TrainingData,
@@ -34,6 +33,7 @@ from inference.manifest import (
     parse_manifest,
     validate_manifest,
 )
+from inference.precision import GraphPrecision
 from lob.errors import ArtifactError, InputError
 from lob.schema import Schema, schema_named
 
@@ -98,13 +98,16 @@ def load_artifact(directory: Path) -> Artifact:
             f"{path}: graphs: {sorted(manifest.graphs)} came, "
             f"a model with context {manifest.context!r} needs {needed!r}"
         )
-    paths = {kind: _verified_graph(directory, kind, graph) for kind, graph in manifest.graphs.items()}
+    paths = {
+        (kind, graph.precision): _verified_graph(directory, kind, graph)
+        for kind, graph in manifest.all_graphs()
+    }
     return Artifact(
         manifest=manifest,
         schema=schema,
         directory=directory,
-        step_path=paths.get("step"),
-        window_path=paths.get("window"),
+        step_path=paths.get(("step", "float32")),
+        window_path=paths.get(("window", "float32")),
     )
 
 
@@ -114,38 +117,49 @@ def write_artifact(
     graphs: Mapping[GraphKind, bytes],
     *,
     card: str,
-    precisions: Mapping[GraphKind, Precision] | None = None,
+    reduced: Mapping[tuple[GraphKind, GraphPrecision], bytes] | None = None,
     replace: bool = False,
 ) -> Artifact:
     """Write an artifact to `directory` and answer it as loaded back; it appears at once and whole, or not.
 
-    `manifest.graphs` is filled in from `graphs` (ONNX bytes that carry `graph_metadata(manifest)`),
-    with `precisions` (float32 where not named). Raises ArtifactError where the whole would not load or a
-    graph would not open, and where `directory` exists and `replace` is not set.
+    The manifest's `graphs` and `reduced_graphs` are filled in from `graphs`, those in float32, and `reduced`
+    (ONNX bytes that carry `graph_metadata(manifest)`). Raises ArtifactError where the whole would not load or
+    a graph would not open, and where `directory` exists and `replace` is not set.
     """
     if directory.exists() and not replace:
         raise ArtifactError(f"{directory}: exists already; replacing it has to be asked for")
     if directory.exists() and not (directory / MANIFEST_FILE).is_file():
         raise ArtifactError(f"{directory}: exists and is no artifact; only an artifact may be replaced")
-    precisions = precisions or {}
-    filled = msgspec.structs.replace(
-        manifest,
-        graphs={
-            kind: GraphFile(
-                file=f"{kind}.onnx",
-                sha256=hashlib.sha256(graphs[kind]).hexdigest(),
-                precision=precisions.get(kind, "float32"),
-            )
-            for kind in sorted(graphs)
-        },
-    )
+    reduced = reduced or {}
+    contents: dict[str, bytes] = {}
+
+    def described(kind: GraphKind, precision: GraphPrecision, graph: bytes) -> GraphFile:
+        file = f"{kind}.onnx" if precision == "float32" else f"{kind}.{precision}.onnx"
+        contents[file] = graph
+        return GraphFile(file=file, sha256=hashlib.sha256(graph).hexdigest(), precision=precision)
+
+    try:
+        filled = msgspec.structs.replace(
+            manifest,
+            graphs={kind: described(kind, "float32", graphs[kind]) for kind in sorted(graphs)},
+            reduced_graphs={
+                kind: tuple(
+                    described(kind, precision, reduced[own, precision])
+                    for own, precision in sorted(reduced)
+                    if own == kind
+                )
+                for kind in sorted({kind for kind, _ in reduced})
+            },
+        )
+    except ValueError as error:  # of the manifest itself, where its graphs contradict each other
+        raise ArtifactError(f"{directory}: {error}") from error
     filled = validate_manifest(filled, str(directory / MANIFEST_FILE))
     directory.parent.mkdir(parents=True, exist_ok=True)
     beside = directory.parent / f".{directory.name}.{secrets.token_hex(4)}"
     beside.mkdir()
     try:
-        for kind, graph in graphs.items():
-            write_through(beside / f"{kind}.onnx", graph)
+        for file, graph in contents.items():
+            write_through(beside / file, graph)
         write_through(beside / CARD_FILE, card.encode())
         write_through(beside / MANIFEST_FILE, encode_manifest(filled))
         verify_artifact(load_artifact(beside))
@@ -155,12 +169,14 @@ def write_artifact(
     return load_artifact(directory)
 
 
-def verify_artifact(artifact: Artifact) -> dict[GraphKind, int]:
+def verify_artifact(artifact: Artifact) -> dict[tuple[GraphKind, GraphPrecision], int]:
     """Open every graph of `artifact` and answer its node count; raises ArtifactError on a misfit."""
-    features = artifact.schema.feature_count
+    features, manifest = artifact.schema.feature_count, artifact.manifest
     return {
-        kind: open_graph(artifact.directory, kind, artifact.manifest, features).nodes
-        for kind in artifact.manifest.graphs
+        (kind, graph.precision): open_graph(
+            artifact.directory, kind, manifest, features, precision=graph.precision
+        ).nodes
+        for kind, graph in manifest.all_graphs()
     }
 
 
@@ -184,24 +200,29 @@ def _schema(manifest: Manifest, source: str) -> Schema:
 
 def _verified_graph(directory: Path, kind: GraphKind, graph: GraphFile) -> Path:
     """The path of a graph inside `directory`, of allowed size, its checksum held against the manifest's."""
-    path = directory / graph.file
+    path, place = directory / graph.file, _place(kind, graph)
     if not path.is_file():
-        raise ArtifactError(f"{path}: graphs.{kind}.file: no such file")
+        raise ArtifactError(f"{path}: {place}.file: no such file")
     if not path.resolve().is_relative_to(directory.resolve()):
-        raise ArtifactError(f"{path}: graphs.{kind}.file: leads outside the artifact, to {path.resolve()}")
+        raise ArtifactError(f"{path}: {place}.file: leads outside the artifact, to {path.resolve()}")
     size = path.stat().st_size
     if size > MAXIMUM_GRAPH_BYTES:
         raise ArtifactError(
-            f"{path}: graphs.{kind}.file: {size} bytes came, at most {MAXIMUM_GRAPH_BYTES} are allowed"
+            f"{path}: {place}.file: {size} bytes came, at most {MAXIMUM_GRAPH_BYTES} are allowed"
         )
     with path.open("rb") as file:
         came = hashlib.file_digest(file, "sha256").hexdigest()
     if came != graph.sha256:
         raise ArtifactError(
-            f"{path}: graphs.{kind}.sha256: the file has {came}, the manifest allows {graph.sha256}; "
+            f"{path}: {place}.sha256: the file has {came}, the manifest allows {graph.sha256}; "
             "the graph was altered or belongs to another manifest"
         )
     return path
+
+
+def _place(kind: GraphKind, graph: GraphFile) -> str:
+    """Where in the manifest a graph stands."""
+    return f"graphs.{kind}" if graph.precision == "float32" else f"reduced_graphs.{kind} in {graph.precision}"
 
 
 def _read_bounded(path: Path, maximum_bytes: int) -> bytes:

@@ -29,8 +29,8 @@ class Compilation:
     predictions: dict[str, int]
 
 
-def compile_kernels(artifacts: Iterable[Artifact]) -> Compilation:
-    """Run rows, and each of `artifacts`, on the simulated market; raises ArtifactError as engines do.
+def compile_kernels(artifacts: Iterable[Artifact], precision: str = "float32") -> Compilation:
+    """Run rows, and each of `artifacts` in `precision`, on the simulated market; raises as engines do.
 
     Compiled kernels stay in Numba's cache, so the next process loads them. Without compilation
     (NUMBA_DISABLE_JIT) no kernel is counted.
@@ -46,7 +46,7 @@ def compile_kernels(artifacts: Iterable[Artifact]) -> Compilation:
     Calibration((1.0,), 3).apply(rows.window.latest()[None, :3])
     predictions: dict[str, int] = {}
     for artifact in artifacts:
-        pipeline = Pipeline.create(artifact, instrument)
+        pipeline = Pipeline.create(artifact, instrument, precision=precision)
         pipeline.on_connected()
         for receive_ns, frame in frames:
             pipeline.on_frame(frame, receive_ns)

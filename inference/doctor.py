@@ -15,7 +15,7 @@ from numba.core import codegen, config
 
 from inference.artifact import Artifact, verify_artifact
 from inference.compilation import compile_kernels, loaded_kernels
-from inference.engines.selection import choose_engine, fused_refusal
+from inference.engines.selection import choose_engine, fused_refusal, offered_precisions
 from inference.fused.processor import byte_products, unsupported_reason, wide_registers
 from inference.registry import known_models, load_model, model_folders
 from lob.errors import MambalobError
@@ -54,13 +54,18 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
     hint: str = ""
 
 
-def examine(models_dir: Path | None = None, *, compile_kernels: bool = False) -> list[Check]:
-    """All checks, in the order a person would read them. `compile_kernels` runs every kernel and model."""
+def examine(
+    models_dir: Path | None = None, *, compile_kernels: bool = False, precision: str = "float32"
+) -> list[Check]:
+    """All checks, in the order a person would read them.
+
+    `compile_kernels` runs every kernel and model; `precision` is the number format to serve in.
+    """
     checks = [_packages(), _processor(), _clock(), _onnxruntime(), _kernel_cache()]
-    artifacts, models = _models(models_dir)
+    artifacts, models = _models(models_dir, precision)
     checks += models
     if compile_kernels:
-        checks.append(_compilation(artifacts))
+        checks.append(_compilation(artifacts, precision))
     return checks
 
 
@@ -162,8 +167,8 @@ def _kernel_cache() -> Check:
     )
 
 
-def _models(models_dir: Path | None) -> tuple[list[Artifact], list[Check]]:
-    """Every model, verified, with the engine `auto` chooses for it."""
+def _models(models_dir: Path | None, precision: str) -> tuple[list[Artifact], list[Check]]:
+    """Every model, verified, with the engine `auto` chooses for it in `precision`."""
     try:
         known = known_models(models_dir)
     except MambalobError as error:
@@ -176,29 +181,40 @@ def _models(models_dir: Path | None) -> tuple[list[Artifact], list[Check]]:
     for name, directory in known.items():
         try:
             artifact = load_model(name, models_dir)
-            nodes = verify_artifact(artifact)
+            opened = verify_artifact(artifact)
         except MambalobError as error:
             hint = "export it again, or remove its directory"
             broken = {"directory": str(directory)}
             checks.append(Check(name=f"model {name}", facts=broken, problem=str(error), hint=hint))
             continue
-        artifacts.append(artifact)
-        facts = {
+        facts: dict[str, Any] = {
             "version": artifact.manifest.version,
             "context": artifact.manifest.context,
-            "engine": choose_engine("auto", artifact),
-            "nodes": nodes,
         }
+        held = {
+            "nodes": {
+                kind if form == "float32" else f"{kind} {form}": nodes
+                for (kind, form), nodes in opened.items()
+            },
+            "precisions": offered_precisions(artifact),
+        }
+        try:
+            facts |= {"engine": choose_engine("auto", artifact, precision), "precision": precision, **held}
+        except MambalobError as error:
+            hint = "ask for a number format that the model has"
+            checks.append(Check(name=f"model {name}", facts=facts | held, problem=str(error), hint=hint))
+            continue
+        artifacts.append(artifact)
         if facts["engine"] == "ort-step":
             facts["fused_refused"] = fused_refusal(artifact)
         checks.append(Check(name=f"model {name}", facts=facts))
     return artifacts, checks
 
 
-def _compilation(artifacts: list[Artifact]) -> Check:
+def _compilation(artifacts: list[Artifact], precision: str) -> Check:
     """Run everything once on the simulated market."""
     try:
-        compiled = compile_kernels(artifacts)
+        compiled = compile_kernels(artifacts, precision)
     except MambalobError as error:
         return Check(name="compilation", facts={}, problem=str(error), hint="see the models above")
     silent = [name for name, count in compiled.predictions.items() if count == 0]

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, get_args
 import msgspec
 from msgspec import Meta
 
+from inference.precision import GraphPrecision
 from lob.errors import ArtifactError
 from lob.schema import Sampling
 
@@ -19,7 +20,6 @@ CLASSES = ("down", "flat", "up")
 
 GraphKind = Literal["step", "window"]
 Context = Literal["stream", "window"]
-Precision = Literal["float32", "float16", "int8"]
 Name = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9._-]*\Z", max_length=64)]
 Version = Annotated[str, Meta(pattern=r"^[0-9A-Za-z][0-9A-Za-z.+-]*\Z", max_length=32)]
 Label = Annotated[str, Meta(min_length=1, max_length=64)]
@@ -90,15 +90,15 @@ class GraphFile(ManifestPart, frozen=True, kw_only=True):
 
     file: GraphFileName
     sha256: Sha256
-    precision: Precision = "float32"
+    precision: GraphPrecision = "float32"
 
 
 class Manifest(ManifestPart, frozen=True, kw_only=True):
     """Everything that must fit before a model may serve.
 
     `window_length` is L, `warmup_rows` how many rows a stream engine takes before its first answer,
-    `horizons` (H) are counted in rows, `temperatures` (H) divide the logits. `graphs` is filled in by
-    `write_artifact`.
+    `horizons` (H) are counted in rows, `temperatures` (H) divide the logits. `graphs` are those exported, in
+    float32, `reduced_graphs` the same in shorter numbers; `write_artifact` fills both in.
     """
 
     format_version: Annotated[int, Meta(ge=1)] = FORMAT_VERSION
@@ -117,6 +117,7 @@ class Manifest(ManifestPart, frozen=True, kw_only=True):
     training: TrainingData
     metrics: dict[str, Any] = {}
     graphs: dict[GraphKind, GraphFile] = {}
+    reduced_graphs: dict[GraphKind, tuple[GraphFile, ...]] = {}
     libraries: dict[str, str] = {}
 
     def __post_init__(self) -> None:
@@ -133,6 +134,37 @@ class Manifest(ManifestPart, frozen=True, kw_only=True):
         names = [tensor.name for tensor in self.state]
         if len(set(names)) != len(names):
             raise ValueError(f"state: the names {names} came, each may stand once")
+        self._check_graphs()
+
+    def _check_graphs(self) -> None:
+        for kind, graph in self.graphs.items():
+            if graph.precision != "float32":
+                raise ValueError(
+                    f"graphs.{kind}.precision: {graph.precision!r} came, 'float32' is allowed; "
+                    "others stand under reduced_graphs"
+                )
+        for kind, reduced in self.reduced_graphs.items():
+            precisions = [graph.precision for graph in reduced]
+            if kind not in self.graphs:
+                raise ValueError(f"reduced_graphs.{kind}: came without a float32 graph under graphs.{kind}")
+            if "float32" in precisions or len(set(precisions)) != len(precisions):
+                raise ValueError(
+                    f"reduced_graphs.{kind}: the precisions {precisions} came, "
+                    "each but float32 is allowed once"
+                )
+        files = [graph.file for _, graph in self.all_graphs()]
+        if len(set(files)) != len(files):
+            raise ValueError(f"graphs: the files {files} came, each may stand once")
+
+    def all_graphs(self) -> list[tuple[GraphKind, GraphFile]]:
+        """Every graph with its kind: those exported, then the reduced ones."""
+        reduced = [(kind, graph) for kind, graphs in self.reduced_graphs.items() for graph in graphs]
+        return [*self.graphs.items(), *reduced]
+
+    def graph(self, kind: GraphKind, precision: str = "float32") -> GraphFile | None:
+        """The `kind` graph in that number format; None where the model has none."""
+        fitting = (graph for own, graph in self.all_graphs() if own == kind and graph.precision == precision)
+        return next(fitting, None)
 
 
 def parse_manifest(text: bytes, source: str) -> Manifest:
@@ -181,7 +213,7 @@ _CHOICES = {
     "graphs": get_args(GraphKind),
     "sampling": get_args(Sampling),
     "context": get_args(Context),
-    "precision": get_args(Precision),
+    "precision": get_args(GraphPrecision),
 }
 
 

@@ -197,7 +197,7 @@ class ModelStore:
 
 def _copy(artifact: Artifact, directory: Path) -> None:
     """The files that the manifest names, and the card, written through to the disk."""
-    files = [MANIFEST_FILE, *(graph.file for graph in artifact.manifest.graphs.values())]
+    files = [MANIFEST_FILE, *(graph.file for _, graph in artifact.manifest.all_graphs())]
     if (artifact.directory / CARD_FILE).is_file():
         files.append(CARD_FILE)
     for file in files:

@@ -96,6 +96,7 @@ class Pipeline:
         instrument: Instrument,
         *,
         engine: str | Engine = "auto",
+        precision: str = "float32",
         venue: str = "bybit",
         depth: int | None = None,
         stall_ms: int = DEFAULT_STALL_MS,
@@ -104,9 +105,9 @@ class Pipeline:
         """A pipeline for `artifact` on `instrument`'s book, with its own rows and engine.
 
         `engine`: the name of one, or the engine of another symbol's pipeline of this artifact, whose weights,
-        session and compiled code this one's shares. `depth`: see `lob.rows.RowPath`. `staged`:
-        decode every frame, then take step by step what is one call otherwise. Raises InputError and
-        ArtifactError as the parts do.
+        session and compiled code this one's shares. `precision`: the number format that a named one answers
+        in. `depth`: see `lob.rows.RowPath`. `staged`: decode every frame, then take step by step what is one
+        call otherwise. Raises InputError and ArtifactError as the parts do.
         """
         manifest = artifact.manifest
         rows = RowPath(
@@ -119,7 +120,7 @@ class Pipeline:
             scan=not staged,
         )
         if isinstance(engine, str):
-            made = create_engine(engine, artifact, rows.window)
+            made = create_engine(engine, artifact, rows.window, precision=precision)
         else:
             made = engine.another(rows.window)
         return cls(rows, made, artifact, stall_ms=stall_ms, staged=staged)
@@ -133,9 +134,15 @@ class Pipeline:
     def engine(self, engine: Engine) -> None:
         self._engine = engine
         self._engine_name = engine.name
+        self._precision = str(engine.describe()["precision"])
         self._one_call = engine if isinstance(engine, FusedEngine) and not self._staged else None
         one_call, rows = self._one_call, self.rows
         rows.go_on_with(None if one_call is None else one_call.sequel(self._calibration, scans=rows.scans))
+
+    @property
+    def precision(self) -> str:
+        """The number format in which the engine answers."""
+        return self._precision
 
     @property
     def state(self) -> SymbolState:
@@ -251,6 +258,7 @@ class Pipeline:
             symbol=self.symbol,
             model=self._model_name,
             engine=self._engine_name,
+            precision=self._precision,
             update_id=rows.update_id,
             exchange_ms=rows.exchange_ms,
             receive_ns=receive_ns,

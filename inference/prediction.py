@@ -20,6 +20,7 @@ class HorizonPrediction(Struct, gc=False):
 class Prediction(Struct, gc=False):
     """All horizons' predictions at one book update, with the update's own times.
 
+    `model`, `engine` and `precision` (the number format) say what answered.
     `exchange_ms` is the matching engine's clock. `receive_ns` and `emit_ns` are this process's, comparable
     with each other; `emit_ns` and `latency_us` are 0 until `stamp` is called by whoever sends the prediction
     out.
@@ -28,6 +29,7 @@ class Prediction(Struct, gc=False):
     symbol: str
     model: str
     engine: str
+    precision: str
     update_id: int
     exchange_ms: int
     receive_ns: int

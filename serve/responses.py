@@ -95,7 +95,10 @@ class BookView(msgspec.Struct, frozen=True):
 
 
 class ModelSummary(msgspec.Struct, frozen=True):
-    """A trained model: its sizes, what it reads and predicts, and the symbols it is serving now."""
+    """A trained model: its sizes, what it reads and predicts, and the symbols it is serving now.
+
+    `engine` and `precision` say how it serves, empty where it does not; `precisions` what each engine offers.
+    """
 
     name: str
     version: str
@@ -106,6 +109,8 @@ class ModelSummary(msgspec.Struct, frozen=True):
     sampling: str
     horizons: list[int]
     engine: str
+    precision: str
+    precisions: dict[str, tuple[str, ...]]
     symbols: list[str]
 
 

@@ -12,6 +12,7 @@ from fastapi import FastAPI
 
 from inference.artifact import Artifact, load_artifact
 from inference.engines.engine import Engine
+from inference.engines.selection import offered_precisions
 from inference.pipeline import Pipeline
 from inference.registry import known_models, load_model
 from inference.rehearsal import warm_up
@@ -73,6 +74,7 @@ class ServiceConfig:
     trades: bool = False
     models_dir: Path | None = None
     engine: str = "auto"
+    precision: str = "float32"
     tick_sizes: Mapping[str, str] = field(default_factory=dict)
     cache_dir: Path | None = None
     host: str = "127.0.0.1"
@@ -151,6 +153,7 @@ class Service:
                 "model": self.artifact.name,
                 "model_version": self.artifact.manifest.version,
                 "engine": self.engine_name,
+                "precision": config.precision,
                 "symbols": ",".join(config.symbols),
             },
         )
@@ -176,10 +179,11 @@ class Service:
         """Serve until `stop`, or until the feed fails for good: then its error is raised."""
         host, port = self.address
         logger.info(
-            "serving %s with %s (%s) on http://%s:%d, fed by %s",
+            "serving %s with %s (%s, %s) on http://%s:%d, fed by %s",
             ", ".join(self.feed.subscriptions),
             self.artifact.name,
             self.engine_name,
+            self.config.precision,
             host,
             port,
             public_address(self.config.url),
@@ -217,6 +221,7 @@ class Service:
             self.artifact,
             instrument,
             engine=engine,
+            precision=config.precision,
             venue=config.venue,
             depth=config.depth if config.venue == "bybit" else None,
             stall_ms=config.stall.of(topic.symbol),
@@ -280,18 +285,18 @@ class Service:
 
     def _list_models(self, serving: Artifact) -> ModelList:
         """The model in use first, then every other that can be asked for by name and verifies."""
-        summaries = [self._summary(serving, self.engine_name, list(self.symbols))]
+        summaries = [self._summary(serving, self.engine_name, self.config.precision, list(self.symbols))]
         for name, directory in known_models(self.config.models_dir).items():
             if directory.resolve() == serving.directory.resolve():
                 continue
             try:
-                summaries.append(self._summary(load_artifact(directory), "", []))
+                summaries.append(self._summary(load_artifact(directory), "", "", []))
             except ArtifactError as error:
                 logger.warning("model %s is left out of the list: %s", name, error)
         return ModelList(summaries)
 
     @staticmethod
-    def _summary(artifact: Artifact, engine: str, symbols: list[str]) -> ModelSummary:
+    def _summary(artifact: Artifact, engine: str, precision: str, symbols: list[str]) -> ModelSummary:
         manifest = artifact.manifest
         architecture = manifest.architecture
         return ModelSummary(
@@ -304,5 +309,7 @@ class Service:
             sampling=manifest.sampling,
             horizons=list(manifest.horizons),
             engine=engine,
+            precision=precision,
+            precisions=offered_precisions(artifact),
             symbols=symbols,
         )

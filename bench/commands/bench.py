@@ -21,6 +21,7 @@ from bench.report import encode_report, make_report, print_report
 from bench.stages import available_engines, make_stages
 from bench.terminal import table_console, timing_progress
 from bench.weights import Block, Size, weights_to_time
+from inference.precision import PRECISIONS
 from lob.errors import InputError
 
 
@@ -39,6 +40,13 @@ command.add_command(wire_command)
 @click.option("--models-dir", type=click.Path(path_type=Path), help="Models beside those that ship.")
 @click.option("--size", type=click.Choice(["nano", "small", "base"]), default="base", show_default=True)
 @click.option("--block", type=click.Choice(["ssd", "s6"]), default="ssd", show_default=True)
+@click.option(
+    "--precision",
+    type=click.Choice(PRECISIONS),
+    default="float32",
+    show_default=True,
+    help="The number format of the tick, and of the engines that offer it.",
+)
 @click.option("--capture", type=click.Path(path_type=Path), help="Its frames, instead of seeded ones.")
 @click.option("--count", default=Plan.count, show_default=True, help="Timed calls of each stage.")
 @click.option("--warmup", default=Plan.warmup, show_default=True, help="Untimed calls of each stage before.")
@@ -56,6 +64,7 @@ def stages(
     models_dir: Path | None,
     size: Size,
     block: Block,
+    precision: str,
     capture: Path | None,
     count: int,
     warmup: int,
@@ -83,7 +92,7 @@ def stages(
     source = seeded_source(seed) if capture is None else capture_source(capture)
     machine = describe_machine()
     with weights_to_time(model, size=size, block=block, seed=seed, models_dir=models_dir) as weights:
-        timed = make_stages(source, weights.artifact, weights.label)
+        timed = make_stages(source, weights.artifact, weights.label, precision)
     run = _measure(timed, [ClockReading(), CompiledClockReading()], plan)
     report = make_report(
         run.results, run.clocks, frames=source.title, machine=machine, preemptions=run.preemptions

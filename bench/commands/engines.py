@@ -14,7 +14,6 @@ import click
 from bench.compiled_clock import CompiledClockReading
 from bench.engine_ratios import EngineRatios
 from bench.engine_report import COLUMNS, EXPLAINED, make_engine_report, print_engine_report
-from bench.engine_subjects import PRECISIONS
 from bench.harness import ClockReading, Plan, Subject
 from bench.html_report import ReportPage, require_files, write_files
 from bench.machine import describe_machine, preemptions_so_far
@@ -25,6 +24,7 @@ from bench.row_subject import IdleSubject, require_idle
 from bench.row_tape import Rows, seeded_rows
 from bench.terminal import table_console, timing_progress
 from bench.weights import Block, Size
+from inference.precision import PRECISIONS
 from lob.errors import InputError
 
 ROWS: Final = 4096

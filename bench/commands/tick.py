@@ -30,6 +30,7 @@ from bench.row_subject import IDLE, IdleSubject, require_idle
 from bench.stages import OnFrameStage
 from bench.terminal import table_console, timing_progress
 from bench.weights import Block, Size, Weights, weights_to_time
+from inference.precision import PRECISIONS
 from lob.errors import InputError
 
 MOST_US: Final = {"nano": 5.0, "small": 10.0, "base": 35.0}
@@ -49,6 +50,13 @@ MOST_SPREAD: Final = 3.0
     help="May be given again.",
 )
 @click.option("--block", type=click.Choice(get_args(Block)), default="ssd", show_default=True)
+@click.option(
+    "--precision",
+    type=click.Choice(PRECISIONS),
+    default="float32",
+    show_default=True,
+    help="The number format that the model answers in.",
+)
 @click.option("--count", default=5_000, show_default=True, help="Timed ticks of a closed loop in a run.")
 @click.option("--warmup", default=500, show_default=True, help="Untimed ticks before it.")
 @click.option(
@@ -74,6 +82,7 @@ MOST_SPREAD: Final = 3.0
 def command(
     sizes: tuple[Size, ...],
     block: Block,
+    precision: str,
     count: int,
     warmup: int,
     seconds: float,
@@ -111,12 +120,13 @@ def command(
         after_idle: list[Subject] = []
         for size in sizes:
             weights = stack.enter_context(weights_to_time(None, size=size, block=block, seed=seed))
-            closed.append(OnFrameStage(source, weights.artifact, "auto", weights.label))
+            closed.append(OnFrameStage(source, weights.artifact, "auto", weights.label, precision=precision))
             if idle_count > 0:
-                after_idle += _after_idle(source, weights, idle_ms)
+                after_idle += _after_idle(source, weights, idle_ms, precision)
             if seconds > 0:
                 open_loops += [
-                    OpenLoopTick(source, weights.artifact, weights.label, schedule) for schedule in SCHEDULES
+                    OpenLoopTick(source, weights.artifact, weights.label, schedule, precision=precision)
+                    for schedule in SCHEDULES
                 ]
         before = preemptions_so_far()
         clock = ClockReading()
@@ -192,11 +202,15 @@ def _missed(missed: bool) -> str:
     return " (missed)" if missed else ""
 
 
-def _after_idle(source: FrameSource, weights: Weights, idle_ms: Sequence[float]) -> list[Subject]:
+def _after_idle(
+    source: FrameSource, weights: Weights, idle_ms: Sequence[float], precision: str
+) -> list[Subject]:
     """For each time asleep a tick as one call and, where the engine has both, one as single steps."""
-    ways = [OnFrameStage(source, weights.artifact, "auto", weights.label)]
+    ways = [OnFrameStage(source, weights.artifact, "auto", weights.label, precision=precision)]
     if ways[0].pipeline.engine.name == "fused":
-        ways.append(OnFrameStage(source, weights.artifact, "fused", weights.label, staged=True))
+        ways.append(
+            OnFrameStage(source, weights.artifact, "fused", weights.label, precision=precision, staged=True)
+        )
     return [
         IdleSubject(way, milliseconds, suffix=f"{IDLE}-{milliseconds:g}ms")
         for milliseconds in idle_ms

@@ -7,6 +7,7 @@ import click
 import msgspec
 
 from inference.doctor import Check, examine
+from inference.precision import PRECISIONS
 
 
 @click.command("doctor")
@@ -19,15 +20,22 @@ from inference.doctor import Check, examine
 @click.option(
     "--models-dir", type=click.Path(path_type=Path), help="A directory of models, beside those that ship."
 )
+@click.option(
+    "--precision",
+    type=click.Choice(PRECISIONS),
+    default="float32",
+    show_default=True,
+    help="Say which engine `auto` would take in this number format, and compile for it.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def command(compile_kernels: bool, models_dir: Path | None, as_json: bool) -> None:
+def command(compile_kernels: bool, models_dir: Path | None, precision: str, as_json: bool) -> None:
     """Examine packages, processor, clock, onnxruntime, kernel cache and models.
 
     Exit code 1 if there is a problem.
     """
     if compile_kernels and not as_json:
         click.echo("compiling every kernel: a minute or two where none is cached", err=True)
-    checks = examine(models_dir, compile_kernels=compile_kernels)
+    checks = examine(models_dir, compile_kernels=compile_kernels, precision=precision)
     healthy = not any(check.problem for check in checks)
     if as_json:
         click.echo(msgspec.json.encode({"ok": healthy, "checks": checks}))
@@ -52,6 +60,6 @@ def _paragraph(check: Check) -> str:
 def _printed(value: Any) -> str:
     if isinstance(value, dict):
         return " ".join(f"{key} {_printed(inner)}" for key, inner in value.items()) or "none"
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return " ".join(map(str, value)) or "none"
     return str(value)

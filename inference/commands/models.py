@@ -8,7 +8,7 @@ import click
 import msgspec
 
 from inference.artifact import Artifact, verify_artifact
-from inference.engines.selection import choose_engine
+from inference.engines.selection import choose_engine, offered_precisions
 from inference.held_out import held_out_summary
 from inference.model_store import ModelStore
 from inference.registry import MODELS_VARIABLE, VERSION_MARK, known_models, load_model, own_models, split_name
@@ -155,11 +155,14 @@ def _entry(model: str, directory: Path | None, models_dir: Path | None) -> dict[
     """What is said of one model; only `error` beside name and directory where it does not verify."""
     try:
         artifact = load_model(model, models_dir)
-        nodes = verify_artifact(artifact)
+        opened = verify_artifact(artifact)
     except ArtifactError as error:
         place = {} if directory is None else {"directory": str(directory)}
         return {"id": model, "name": model, **place, "error": str(error)}
-    return {"id": model, **_facts(artifact), "nodes": nodes, "directory": str(artifact.directory)}
+    graphs = [
+        {"graph": kind, "precision": precision, "nodes": nodes} for (kind, precision), nodes in opened.items()
+    ]
+    return {"id": model, **_facts(artifact), "graphs": graphs, "directory": str(artifact.directory)}
 
 
 def _facts(artifact: Artifact) -> dict[str, Any]:
@@ -180,7 +183,7 @@ def _facts(artifact: Artifact) -> dict[str, Any]:
         "window_length": manifest.window_length,
         "warmup_rows": manifest.warmup_rows,
         "horizons": manifest.horizons,
-        "precision": {kind: graph.precision for kind, graph in manifest.graphs.items()},
+        "precisions": offered_precisions(artifact),
         "trained_on": [file.name for file in manifest.training.files],
         "held_out": held_out_summary(manifest.metrics),
     }
@@ -189,15 +192,15 @@ def _facts(artifact: Artifact) -> dict[str, Any]:
 def _paragraph(entry: dict[str, Any]) -> str:
     if "error" in entry:
         return f"{entry['name']}: does not verify\n  {entry['error']}"
-    graphs = ", ".join(
-        f"{kind} {count} nodes {entry['precision'][kind]}" for kind, count in entry["nodes"].items()
-    )
+    graphs = ", ".join("{graph} {nodes} nodes {precision}".format(**graph) for graph in entry["graphs"])
+    precisions = "; ".join(f"{engine} {', '.join(each)}" for engine, each in entry["precisions"].items())
     lines = [
         f"{entry['name']} {entry['version']}: {entry['family']} {entry['block']} {entry['size']}, "
         f"{entry['parameters']:,} parameters, context {entry['context']} ({entry['engine']})",
         f"  {entry['schema']} version {entry['schema_version']}, {entry['sampling']}, "
         f"horizons {', '.join(map(str, entry['horizons']))} rows, first answer after {entry['warmup_rows']}",
         f"  graphs: {graphs}",
+        f"  precisions: {precisions}",
     ]
     if entry["trained_on"]:
         lines.append(f"  trained on: {', '.join(entry['trained_on'])}")

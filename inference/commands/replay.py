@@ -12,6 +12,7 @@ from inference.artifact import Artifact
 from inference.capture_instrument import CaptureInstrument, capture_instrument
 from inference.output_file import open_output
 from inference.pipeline import Pipeline
+from inference.precision import PRECISIONS
 from inference.registry import load_model
 from inference.replay import book_line, feature_line, replay_predictions, replay_rows, replay_trades
 from lob.captures import Capture, open_captures
@@ -37,6 +38,13 @@ EXISTING = click.Path(path_type=Path)
 @click.option("--models-dir", type=EXISTING, help="A directory of models, beside those that ship.")
 @click.option("--engine", default="auto", show_default=True, help="auto, fused, ort-step or ort-window.")
 @click.option(
+    "--precision",
+    type=click.Choice(PRECISIONS),
+    default="float32",
+    show_default=True,
+    help="The number format that the engine answers in.",
+)
+@click.option(
     "--sampling",
     type=click.Choice(["every_message", "top_changed"]),
     help="Which messages give a line; with a model its own, else every_message.",
@@ -52,6 +60,7 @@ def command(
     model: str | None,
     models_dir: Path | None,
     engine: str,
+    precision: str,
     sampling: str | None,
     venue: str | None,
     symbol: str | None,
@@ -82,7 +91,9 @@ def command(
         else:
             lines = replay_rows(capture, rows, book_line if emit == "book" else feature_line)
     elif artifact is not None:
-        pipeline = Pipeline.create(artifact, found.instrument, engine=engine, venue=capture.venue)
+        pipeline = Pipeline.create(
+            artifact, found.instrument, engine=engine, precision=precision, venue=capture.venue
+        )
         rows = pipeline.rows
         lines = replay_predictions(capture, pipeline, latencies_ns.append)
     else:

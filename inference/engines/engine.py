@@ -30,6 +30,11 @@ class Engine(Protocol):
         """
         ...
 
+    @property
+    def logits(self) -> Logits:
+        """(H, C) of the newest row that was answered; a view, overwritten by the next."""
+        ...
+
     def reset(self) -> None:
         """Forget all rows: the next push is the first of a new stream, state zero."""
         ...

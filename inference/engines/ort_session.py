@@ -31,6 +31,7 @@ class OpenedGraph:
 
     session: Session
     kind: GraphKind
+    precision: str
     nodes: int
 
 
@@ -59,14 +60,16 @@ def session_options(kind: GraphKind) -> ort.SessionOptions:
     return options
 
 
-def open_graph(directory: Path, kind: GraphKind, manifest: Manifest, features: int) -> OpenedGraph:
+def open_graph(
+    directory: Path, kind: GraphKind, manifest: Manifest, features: int, *, precision: str = "float32"
+) -> OpenedGraph:
     """A session for the `kind` graph in `directory`, held against `manifest` and F = `features`.
 
     The file is read once, so what was checked is what runs. Raises ArtifactError where the manifest names no
     such graph or another checksum, where onnxruntime refuses the graph, where it keeps weights in other
     files, or where inputs, outputs or metadata do not fit.
     """
-    model, source = read_graph(directory, kind, manifest)
+    model, source = read_graph(directory, kind, manifest, precision)
     summary = summarize_graph(model, source)
     if summary.external_tensors:
         raise ArtifactError(
@@ -80,7 +83,7 @@ def open_graph(directory: Path, kind: GraphKind, manifest: Manifest, features: i
         check_metadata(source, session.get_modelmeta().custom_metadata_map, graph_metadata(manifest))
     except UnicodeDecodeError as error:
         raise ArtifactError(f"{source}: a name or its metadata is no text: {error}") from error
-    return OpenedGraph(session=session, kind=kind, nodes=summary.nodes)
+    return OpenedGraph(session=session, kind=kind, precision=precision, nodes=summary.nodes)
 
 
 def new_session(model: bytes, kind: GraphKind, source: str) -> Session:
@@ -97,15 +100,18 @@ def new_session(model: bytes, kind: GraphKind, source: str) -> Session:
         raise ArtifactError(f"{source}: onnxruntime {ort.__version__} refuses it: {reason}") from error
 
 
-def read_graph(directory: Path, kind: GraphKind, manifest: Manifest) -> tuple[bytes, str]:
+def read_graph(
+    directory: Path, kind: GraphKind, manifest: Manifest, precision: str = "float32"
+) -> tuple[bytes, str]:
     """The bytes of the `kind` graph, held against the manifest's checksum, and its path for messages.
 
     Raises ArtifactError where the manifest names no such graph, it cannot be read, or was altered.
     """
-    graph = manifest.graphs.get(kind)
+    graph = manifest.graph(kind, precision)
     if graph is None:
+        came = [f"{own} in {each.precision}" for own, each in manifest.all_graphs()]
         raise ArtifactError(
-            f"{directory}: graphs: no {kind!r} graph; {sorted(manifest.graphs)} came with the model"
+            f"{directory}: graphs: no {kind!r} graph in {precision}; {', '.join(came)} came with the model"
         )
     path = directory / graph.file
     source = str(path)
@@ -114,9 +120,7 @@ def read_graph(directory: Path, kind: GraphKind, manifest: Manifest) -> tuple[by
     except OSError as error:
         raise ArtifactError(f"{source}: cannot be read: {error.strerror}") from error
     if hashlib.sha256(model).hexdigest() != graph.sha256:
-        raise ArtifactError(
-            f"{source}: graphs.{kind}.sha256: the file was altered after the artifact was loaded"
-        )
+        raise ArtifactError(f"{source}: sha256: the file was altered after the artifact was loaded")
     return model, source
 
 
@@ -131,7 +135,7 @@ def describe_graph(engine: str, opened: OpenedGraph, manifest: Manifest) -> Desc
         "version": manifest.version,
         "engine": engine,
         "graph": opened.kind,
-        "precision": manifest.graphs[opened.kind].precision,
+        "precision": opened.precision,
         "context": "stream" if opened.kind == "step" else "window",
         "trained_context": manifest.context,
         "graph_nodes": opened.nodes,

@@ -24,13 +24,15 @@ class OrtStepEngine:
 
     name = "ort-step"
 
-    def __init__(self, artifact: Artifact, *, fused_refused: str = "") -> None:
-        """Open the step graph of `artifact`; raises ArtifactError where it has none or it does not fit.
+    def __init__(self, artifact: Artifact, *, precision: str = "float32", fused_refused: str = "") -> None:
+        """Open the step graph of `artifact` in `precision`.
+
+        Raises ArtifactError where it has none or it does not fit.
 
         `fused_refused`: why the faster engine does not serve instead, for the description.
         """
         manifest, feature_count = artifact.manifest, artifact.schema.feature_count
-        opened = open_graph(artifact.directory, "step", manifest, feature_count)
+        opened = open_graph(artifact.directory, "step", manifest, feature_count, precision=precision)
         self._artifact, self._session = artifact, opened.session
         self._warmup_rows = manifest.warmup_rows
         self._description = {
@@ -76,6 +78,11 @@ class OrtStepEngine:
             self._rows += 1
             if self._rows < self._warmup_rows:
                 return None
+        return self._logits
+
+    @property
+    def logits(self) -> Logits:
+        """(H, C) of the newest row that was answered; a view, overwritten by the next."""
         return self._logits
 
     def reset(self) -> None:

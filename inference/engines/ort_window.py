@@ -23,8 +23,8 @@ class OrtWindowEngine:
 
     name = "ort-window"
 
-    def __init__(self, artifact: Artifact, ring: RingWindow) -> None:
-        """Open the window graph of `artifact` on the memory of `ring`.
+    def __init__(self, artifact: Artifact, ring: RingWindow, *, precision: str = "float32") -> None:
+        """Open the window graph of `artifact` in `precision` on the memory of `ring`.
 
         Raises ArtifactError where the artifact has no window graph, it does not fit, or the ring is not (L,
         F).
@@ -32,7 +32,7 @@ class OrtWindowEngine:
         self._artifact = artifact
         self._check_ring(ring)
         manifest, feature_count = artifact.manifest, artifact.schema.feature_count
-        opened = open_graph(artifact.directory, "window", manifest, feature_count)
+        opened = open_graph(artifact.directory, "window", manifest, feature_count, precision=precision)
         self._session = opened.session
         self._description = describe_graph(self.name, opened, manifest)
         self._bind(ring)
@@ -72,6 +72,11 @@ class OrtWindowEngine:
         if ring.count < ring.length:
             return None
         self._runs[ring.position]()
+        return self._logits
+
+    @property
+    def logits(self) -> Logits:
+        """(H, C) of the newest row that was answered; a view, overwritten by the next."""
         return self._logits
 
     def reset(self) -> None:

@@ -5,11 +5,14 @@ the project's own: the two add in another order, and differ by 2e-6 or so. The o
 the largest difference on trained models and real rows (`docs/fused-engine.md` gives them).
 """
 
+import dataclasses
 from collections.abc import Callable
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from inference.artifact import Artifact
 from inference.engines.engine import Engine, Logits, Row
 from inference.fused.model_weights import ModelWeights
 
@@ -54,7 +57,16 @@ def largest_difference(
         for row in part:
             came, wanted = push(row), reference.push(row)
             assert wanted is not None, "a reference that answers every row"
-            apart = np.abs(came - wanted) / np.maximum(np.abs(wanted), 1)  # (H, C)
-            difference = float(np.maximum(difference, apart.max()))
+            difference = float(np.maximum(difference, logit_difference(came, wanted)))
     reset()
     return difference
+
+
+def logit_difference(came: Logits, wanted: Logits) -> float:
+    """The largest difference of a logit, relative to that wanted where it is above 1; nan where one is."""
+    return float((np.abs(came - wanted) / np.maximum(np.abs(wanted), 1)).max())
+
+
+def answering_every_row(artifact: Artifact) -> Artifact:
+    """`artifact` without a warm-up, for a reference that is to answer from the first row on."""
+    return dataclasses.replace(artifact, manifest=msgspec.structs.replace(artifact.manifest, warmup_rows=1))

@@ -8,6 +8,7 @@ import msgspec
 
 from inference.engines.selection import ENGINE_NAMES
 from inference.pipeline import DEFAULT_STALL_MS
+from inference.precision import PRECISIONS
 from lob.venues import Venue
 from serve.bybit_stream import CATEGORIES, DEPTHS
 from serve.feed_policies import IdlePolicy, LagPolicy, StallPolicy
@@ -59,6 +60,13 @@ RECONNECT, IDLE, LAG = ReconnectPolicy(), IdlePolicy(), LagPolicy()
     help="Take ws:// to another machine; anybody between can change it.",
 )
 @click.option("--engine", type=click.Choice(ENGINE_NAMES), default="auto", show_default=True)
+@click.option(
+    "--precision",
+    type=click.Choice(PRECISIONS),
+    default="float32",
+    show_default=True,
+    help="The number format that the engine answers in; `mambalob models` says which each engine offers.",
+)
 @click.option(
     "--tick-size",
     "tick_sizes",
@@ -161,6 +169,7 @@ def command(
     url: str | None,
     allow_plaintext: bool,
     engine: str,
+    precision: str,
     tick_sizes: tuple[str, ...],
     cache_dir: Path | None,
     host: str,
@@ -203,6 +212,7 @@ def command(
             model=model,
             models_dir=models_dir,
             engine=engine,
+            precision=precision,
             tick_sizes=tick_by_symbol,
             cache_dir=cache_dir,
             host=host,
@@ -231,6 +241,7 @@ def command(
         "symbols": list(symbols),
         "model": service.artifact.name,
         "engine": service.engine_name,
+        "precision": precision,
     }
     text = f"{report['url']} (stream {report['stream']}, documentation {report['url']}/docs)"
     click.echo(msgspec.json.encode(report).decode() if as_json else text)

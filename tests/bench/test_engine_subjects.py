@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 
-from bench.engine_subjects import IN_JIT, PRECISIONS, FusedInJit, make_engine_subjects
+from bench.engine_subjects import IN_JIT, FusedInJit, make_engine_subjects
 from bench.row_tape import seeded_rows
 from inference.artifact import Artifact
 from inference.engines.selection import create_engine
+from inference.fused.weight_format import PRECISIONS as FUSED_PRECISIONS
+from inference.precision import PRECISIONS
 from lob.window import RingWindow
 
 ROWS = seeded_rows(2, 130)
@@ -15,7 +17,7 @@ ROWS = seeded_rows(2, 130)
 def test_each_engine_in_each_format_it_has(nano_artifact: Artifact) -> None:
     subjects = make_engine_subjects(nano_artifact, "nano", ROWS, PRECISIONS, in_jit=True)
     assert [(one.name, one.precision) for one in subjects] == [
-        *((name, precision) for precision in PRECISIONS for name in ("fused", IN_JIT)),
+        *((name, precision) for precision in FUSED_PRECISIONS for name in ("fused", IN_JIT)),
         ("ort-step", "float32"),
         ("ort-window", "float32"),
     ]

@@ -22,10 +22,12 @@ from inference.artifact import (
     write_artifact,
 )
 from inference.manifest import GraphKind
+from inference.precision import GraphPrecision
 from lob.schema import LOB44
 from models.configurations import MambaLOBConfig
 from models.mamba_lob import MambaLOB, parameter_count
 from training.graph import export_graphs
+from training.reduced_graph import reduced_graph
 
 WINDOW_LENGTH = 20
 WARMUP_ROWS = 5
@@ -112,6 +114,19 @@ def artifact(models_dir: Path) -> Artifact:
 def window_artifact(models_dir: Path) -> Artifact:
     """The artifact `tiny-window`, which serves the window; not to be changed."""
     return load_artifact(models_dir / "tiny-window")
+
+
+@pytest.fixture(scope="session")
+def reduced_artifact(exported: ExportedModel, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    """`tiny` with both graphs in every shorter format as well; not to be changed."""
+    formats: tuple[GraphPrecision, ...] = ("float16", "int8")
+    reduced = {
+        (kind, precision): reduced_graph(graph, kind, precision, least_weights=64)
+        for kind, graph in exported.graphs.items()
+        for precision in formats
+    }
+    directory = tmp_path_factory.mktemp("reduced") / "tiny"
+    return write_artifact(directory, exported.manifest, exported.graphs, card="# tiny\n", reduced=reduced)
 
 
 @pytest.fixture(scope="session")

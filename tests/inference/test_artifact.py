@@ -63,7 +63,7 @@ class TestLoading:
         assert artifact.step_path.read_bytes() == exported.graphs["step"]
         assert artifact.window_path.read_bytes() == exported.graphs["window"]
         assert msgspec.structs.replace(artifact.manifest, graphs={}) == exported.manifest
-        assert verify_artifact(artifact).keys() == {"step", "window"}
+        assert verify_artifact(artifact).keys() == {("step", "float32"), ("window", "float32")}
 
     def test_no_directory(self, tmp_path: Path) -> None:
         assert "not a directory" in refusal(tmp_path / "absent")
@@ -212,12 +212,40 @@ class TestWriting:
             assert graph.sha256 == hashlib.sha256(exported.graphs[kind]).hexdigest()
             assert graph.precision == "float32"
 
-    def test_precision_is_noted(self, exported: Any, tmp_path: Path) -> None:
-        written = write_artifact(
-            tmp_path / "a", exported.manifest, exported.graphs, card="", precisions={"step": "int8"}
-        )
-        assert written.manifest.graphs["step"].precision == "int8"
-        assert written.manifest.graphs["window"].precision == "float32"
+    def test_reduced_graphs_stand_beside_the_exported_ones(self, exported: Any, tmp_path: Path) -> None:
+        reduced = {("step", "int8"): exported.graphs["step"]}
+        written = write_artifact(tmp_path / "a", exported.manifest, exported.graphs, card="", reduced=reduced)
+        assert {graph.precision for graph in written.manifest.graphs.values()} == {"float32"}
+        assert written.manifest.graph("step", "int8").file == "step.int8.onnx"
+        assert written.manifest.graph("window", "int8") is None
+        assert verify_artifact(written).keys() == {
+            ("step", "float32"),
+            ("window", "float32"),
+            ("step", "int8"),
+        }
+        opened = open_graph(written.directory, "step", written.manifest, 44, precision="int8")
+        assert opened.precision == "int8"
+        with pytest.raises(ArtifactError, match="no 'window' graph in int8; step in float32, window in"):
+            open_graph(written.directory, "window", written.manifest, 44, precision="int8")
+
+    def test_a_reduced_graph_that_was_altered_is_refused(self, exported: Any, tmp_path: Path) -> None:
+        reduced = {("step", "int8"): exported.graphs["step"]}
+        write_artifact(tmp_path / "a", exported.manifest, exported.graphs, card="", reduced=reduced)
+        path = tmp_path / "a" / "step.int8.onnx"
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+        with pytest.raises(ArtifactError, match=r"reduced_graphs\.step in int8\.sha256: the file has"):
+            load_artifact(tmp_path / "a")
+
+    def test_a_reduced_graph_with_nothing_to_reduce_is_refused(self, exported: Any, tmp_path: Path) -> None:
+        step = {"step": exported.graphs["step"]}
+        for reduced, said in (
+            ({("window", "int8"): exported.graphs["window"]}, "came without a float32 graph"),
+            ({("step", "float32"): exported.graphs["step"]}, "each but float32 is allowed once"),
+        ):
+            with pytest.raises(ArtifactError, match=said):
+                write_artifact(tmp_path / "a", exported.manifest, step, card="", reduced=reduced)
 
     def test_refuses_to_overwrite_unless_told(self, exported: Any, tmp_path: Path) -> None:
         write_artifact(tmp_path / "a", exported.manifest, exported.graphs, card="first")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from inference.artifact import load_artifact, verify_artifact
+from inference.artifact import Artifact, load_artifact, verify_artifact
 from inference.folder_lock import folder_lock
 from inference.model_store import LOCK_FILE, ModelStore
 from inference.registry import ActiveVersion, active_version, known_models, load_model, load_named
@@ -52,6 +52,13 @@ def test_activation_moves_the_bare_name_and_rollback_moves_it_back(store: ModelS
 def test_installing_may_activate_at_once(store: ModelStore, sources: dict[str, Path]) -> None:
     assert store.install(sources["3"], activate=True).active
     assert active(store) == ("3", "1")
+
+
+def test_a_model_comes_with_its_reduced_graphs(reduced_artifact: Artifact, tmp_path: Path) -> None:
+    store = ModelStore(tmp_path / "models")
+    installed = store.install(reduced_artifact.directory).artifact
+    assert verify_artifact(installed) == verify_artifact(reduced_artifact)
+    assert len(installed.manifest.all_graphs()) == 6
 
 
 def test_there_is_nothing_to_roll_back_to_before_the_first_activation(store: ModelStore) -> None:

@@ -44,6 +44,7 @@ def make_prediction(
         symbol=symbol,
         model="made-by-a-test",
         engine="none",
+        precision="float32",
         update_id=update_id,
         exchange_ms=1_700_000_000_000,
         receive_ns=receive_ns,

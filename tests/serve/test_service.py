@@ -131,11 +131,14 @@ async def test_what_subscribers_get_is_what_the_pipeline_says_of_the_same_frames
                 (model,) = (m for m in (await web.get("/v1/models")).json()["models"] if m["symbols"])
                 assert (model["name"], model["symbols"]) == ("tiny", ["BTCUSDT"])
                 assert model["engine"] == service.engine_name == latest["engine"]
+                assert model["precision"] == latest["precision"] == "float32"
+                assert model["precisions"]["ort-step"] == ["float32"]
                 metrics = (await web.get("/metrics")).text
             for line in (
                 f'mambalob_predictions_total{{symbol="BTCUSDT"}} {len(predictions)}.0',
                 f'mambalob_tick_latency_seconds_count{{symbol="BTCUSDT"}} {len(predictions)}.0',
                 'mambalob_symbol_state{state="live",symbol="BTCUSDT"} 1.0',
+                'precision="float32"',
                 'mambalob_frames_total{status="snapshot",symbol="BTCUSDT"} 1.0',
                 'mambalob_gaps_total{symbol="BTCUSDT"} 0.0',
                 "mambalob_stream_clients 1.0",

@@ -52,7 +52,12 @@ def test_says_what_a_caller_needs_to_choose(folder: Path) -> None:
     assert (tiny["family"], tiny["block"], tiny["size"]) == ("mamba-lob", "ssd", "tiny")
     assert (tiny["context"], tiny["engine"]) == ("stream", AUTO)
     assert (tiny["schema"], tiny["sampling"], tiny["horizons"]) == ("lob44", "top_changed", [10, 50, 100])
-    assert tiny["nodes"].keys() == {"step", "window"}
+    assert [(graph["graph"], graph["precision"]) for graph in tiny["graphs"]] == [
+        ("step", "float32"),
+        ("window", "float32"),
+    ]
+    assert tiny["precisions"]["fused"] == ["float32", "bfloat16", "int16", "int8"]
+    assert tiny["precisions"]["ort-step"] == tiny["precisions"]["ort-window"] == ["float32"]
     assert tiny["directory"] == str(folder / "tiny")
     assert entries(folder)["tiny-window"]["engine"] == "ort-window"
 

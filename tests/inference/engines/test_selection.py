@@ -54,10 +54,35 @@ def test_an_engine_whose_graph_is_missing_is_refused(exported: Any, tmp_path: Pa
 
 
 def test_a_precision_that_the_engine_has_not_is_refused(artifact: Artifact) -> None:
-    with pytest.raises(InputError, match="precision: 'int8' came; engine ort-step runs its graph as it is"):
-        create_engine("ort-step", artifact, RingWindow(20, 44), precision="int8")
-    with pytest.raises(InputError, match="precision: 'float8' came; allowed: float32, bfloat16, int16, int8"):
-        create_engine("fused", artifact, RingWindow(20, 44), precision="float8")
+    allowed = "fused float32, bfloat16, int16, int8; ort-step float32; ort-window float32"
+    for name, precision in (("ort-step", "int8"), ("ort-window", "bfloat16"), ("fused", "float16")):
+        with pytest.raises(
+            InputError,
+            match=f"'{precision}' came \\(with engine {name}\\); model tiny allows: {allowed}",
+        ):
+            create_engine(name, artifact, RingWindow(20, 44), precision=precision)
+    with pytest.raises(InputError, match=r"'float16' came .for its context, stream.; model"):
+        create_engine("auto", artifact, RingWindow(20, 44), precision="float16")
+    every = "float32, bfloat16, int16, int8, float16"
+    for name in ("auto", "fused", "ort-step"):
+        with pytest.raises(InputError, match=f"precision: 'float8' came; allowed: {every}"):
+            create_engine(name, artifact, RingWindow(20, 44), precision="float8")
+
+
+@pytest.mark.parametrize("name", ["auto", "fused", "ort-step", "ort-window"])
+def test_the_precision_asked_for_is_what_answers(
+    reduced_artifact: Artifact, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = create_engine(name, reduced_artifact, RingWindow(20, 44), precision="int8")
+    assert engine.describe()["precision"] == "int8"
+
+
+@pytest.mark.skipif(config.DISABLE_JIT, reason="auto leaves fused out: NUMBA_DISABLE_JIT is set")
+def test_auto_takes_the_engine_that_has_the_precision(reduced_artifact: Artifact) -> None:
+    assert choose_engine("auto", reduced_artifact, "bfloat16") == "fused"
+    assert choose_engine("auto", reduced_artifact, "float16") == "ort-step"
+    engine = create_engine("auto", reduced_artifact, RingWindow(20, 44), precision="float16")
+    assert "fused_refused" not in engine.describe()  # it has no such format to begin with
 
 
 class TestWhereFusedDoesNotSuit:
@@ -97,6 +122,20 @@ class TestWhereFusedDoesNotSuit:
         assert "logits differ from ort-step by" in str(engine.describe()["fused_refused"])
         with pytest.raises(ArtifactError, match="logits differ from ort-step by"):
             create_engine("fused", artifact, RingWindow(20, 44))
+
+    def test_auto_never_answers_in_another_precision(
+        self, artifact: Artifact, reduced_artifact: Artifact, old_processor: None
+    ) -> None:
+        with pytest.raises(InputError, match=r"'int8' came \(engine fused: processor: .* without avx2"):
+            create_engine("auto", artifact, RingWindow(20, 44), precision="int8")
+        engine = create_engine("auto", reduced_artifact, RingWindow(20, 44), precision="int8")
+        assert (engine.name, engine.describe()["precision"]) == ("ort-step", "int8")
+
+    def test_nor_where_the_probe_fails(self, artifact: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(config, "DISABLE_JIT", 0)
+        monkeypatch.setitem(FusedEngine.__init__.__globals__["TOLERANCES"], "int16", -1.0)
+        with pytest.raises(ArtifactError, match="in int16: logits differ from ort-step by"):
+            create_engine("auto", artifact, RingWindow(20, 44), precision="int16")
 
     def test_an_artifact_without_a_step_graph(self, window_artifact: Artifact) -> None:
         graphs = {"window": window_artifact.manifest.graphs["window"]}

@@ -115,6 +115,7 @@ def told(prediction: Prediction) -> tuple:
         prediction.symbol,
         prediction.model,
         prediction.engine,
+        prediction.precision,
         prediction.update_id,
         prediction.exchange_ms,
         prediction.mid,
@@ -122,25 +123,30 @@ def told(prediction: Prediction) -> tuple:
     )
 
 
-@pytest.mark.parametrize("engine", ["auto", "ort-step", "ort-window"])
+@pytest.mark.parametrize(
+    ("engine", "precision"),
+    [("auto", "float32"), ("ort-step", "float32"), ("ort-window", "float32"), ("fused", "int8")],
+)
 async def test_a_capture_served_live_gives_what_its_replay_gives_bit_for_bit(
-    data_dir, models_dir, engine
+    data_dir, models_dir, engine, precision
 ) -> None:
+    asked = ("--engine", engine, "--precision", precision, "--tick-size", TICK_SIZE)
     capture = data_dir / CAPTURE
     replay = subprocess.run(
         mambalob(
             *("replay", str(capture), "--emit", "predictions", "--model", "tiny"),
-            *("--models-dir", str(models_dir), "--engine", engine, "--tick-size", TICK_SIZE),
+            *("--models-dir", str(models_dir), *asked),
         ),
         capture_output=True,
         check=True,
     )
     replayed = [msgspec.json.decode(line, type=Prediction) for line in replay.stdout.splitlines()]
     assert len(replayed) > 300
+    assert {prediction.precision for prediction in replayed} == {precision}
     port = free_port()
     url = f"ws://127.0.0.1:{port}/v5/public/spot"
     # The service first: it tries until the exchange is there, and the client misses nothing.
-    options = serve_arguments(models_dir, url, "--engine", engine, "--tick-size", TICK_SIZE)
+    options = serve_arguments(models_dir, url, *asked)
     async with (
         started(*options) as service,
         subscribed(service.report["stream"]) as subscriber,
