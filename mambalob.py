@@ -11,6 +11,7 @@ from lob.errors import MambalobError
 COMMANDS = {
     "bench": ("bench.commands.bench", "Measure latency."),
     "build": ("training.commands.build", "Turn captures into a data set of feature rows."),
+    "compare": ("inference.commands.compare", "Hold all engines' answers together on captures."),
     "demo": ("serve.commands.demo", "The whole service on a simulated market, in the terminal."),
     "doctor": ("inference.commands.doctor", "Say what this machine offers and what is wrong with it."),
     "evaluate": ("training.commands.evaluate", "Score a trained run on held-out rows, beside simple rules."),

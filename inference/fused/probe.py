@@ -18,7 +18,13 @@ from inference.fused.model_weights import ModelWeights
 
 Rows = npt.NDArray[np.float32]
 
-TOLERANCES: dict[str, float] = {"float32": 1e-5, "bfloat16": 2e-2, "int16": 5e-4, "int8": 0.15}
+TOLERANCES: dict[str, float] = {
+    "float32": 1e-5,
+    "bfloat16": 2e-2,
+    "int16": 5e-4,
+    "int8": 0.15,
+    "float16": 2e-2,
+}
 
 PROBE_ROWS = 256
 PROBE_ROWS_WITHOUT_JIT = 32
