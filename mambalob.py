@@ -19,6 +19,7 @@ COMMANDS = {
     "export": ("training.commands.export", "Turn a trained run into a model that can be served."),
     "fetch": ("serve.commands.fetch", "Download order-book archives by symbol and date."),
     "models": ("inference.commands.models", "List, verify, install and choose models."),
+    "quantise": ("training.commands.quantise", "Shorter number formats of a model, and what they cost."),
     "record": ("serve.commands.record", "Record an exchange's frames; verify recordings."),
     "replay": ("inference.commands.replay", "Books, feature rows or predictions of captures."),
     "serve": ("serve.commands.serve", "Predict live: websocket and HTTP."),

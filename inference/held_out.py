@@ -1,12 +1,22 @@
-"""The few figures of a manifest's `metrics` that a listing shows: the model's own, on each held-out stream.
+"""The few held-out figures of a manifest that a listing shows: the model's own scores, and what formats cost.
 
 `metrics` is what `mambalob evaluate` wrote, or empty, or another program's: whatever is not found is left
 out.
 """
 
+from collections.abc import Iterable
 from statistics import fmean
 from typing import Any
 
+from inference.manifest import AccuracyCost
+
+COSTS = (
+    "log_loss_rise",
+    "calibration_error_rise",
+    "macro_f1_loss",
+    "changed_directions",
+    "probability_difference",
+)
 SHOWN = ("log_loss", "direction_auc", "expected_calibration_error", "macro_f1")
 
 
@@ -32,6 +42,17 @@ def held_out_summary(metrics: dict[str, Any]) -> list[dict[str, Any]]:
                     }
                 )
     return entries
+
+
+def greatest_costs(costs: Iterable[AccuracyCost]) -> dict[tuple[str, str], dict[str, float]]:
+    """The greatest of each of `COSTS` over all streams and horizons, by engine and number format."""
+    found: dict[tuple[str, str], dict[str, float]] = {}
+    for cost in costs:
+        greatest = found.setdefault((cost.engine, cost.precision), {})
+        for name in COSTS:
+            came = getattr(cost, name)
+            greatest[name] = max(came, greatest.get(name, came))
+    return found
 
 
 def _records(value: object) -> list[dict[str, Any]]:

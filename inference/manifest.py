@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, get_args
 import msgspec
 from msgspec import Meta
 
-from inference.precision import GraphPrecision
+from inference.precision import GraphPrecision, Precision
 from lob.errors import ArtifactError
 from lob.schema import Sampling
 
@@ -93,12 +93,36 @@ class GraphFile(ManifestPart, frozen=True, kw_only=True):
     precision: GraphPrecision = "float32"
 
 
+class AccuracyCost(ManifestPart, frozen=True, kw_only=True):
+    """What a number format costs an engine on one stream's held-out part at one horizon, against float32.
+
+    The scores are those in `precision`; `*_rise` and `*_loss` are how much worse than the same engine's in
+    float32, negative where they are better. `changed_directions` is the share of rows whose likeliest class
+    is another, `probability_difference` the largest of all rows and classes.
+    """
+
+    engine: Label
+    precision: Precision
+    stream: Label
+    horizon: PositiveCount
+    rows: PositiveCount
+    log_loss: float
+    log_loss_rise: float
+    calibration_error: float
+    calibration_error_rise: float
+    macro_f1: float
+    macro_f1_loss: float
+    changed_directions: Annotated[float, Meta(ge=0, le=1)]
+    probability_difference: Annotated[float, Meta(ge=0, le=1)]
+
+
 class Manifest(ManifestPart, frozen=True, kw_only=True):
     """Everything that must fit before a model may serve.
 
     `window_length` is L, `warmup_rows` how many rows a stream engine takes before its first answer,
     `horizons` (H) are counted in rows, `temperatures` (H) divide the logits. `graphs` are those exported, in
-    float32, `reduced_graphs` the same in shorter numbers; `write_artifact` fills both in.
+    float32, `reduced_graphs` the same in shorter numbers; `write_artifact` fills both in. `accuracy_costs`
+    are those of the number formats that were measured.
     """
 
     format_version: Annotated[int, Meta(ge=1)] = FORMAT_VERSION
@@ -118,6 +142,7 @@ class Manifest(ManifestPart, frozen=True, kw_only=True):
     metrics: dict[str, Any] = {}
     graphs: dict[GraphKind, GraphFile] = {}
     reduced_graphs: dict[GraphKind, tuple[GraphFile, ...]] = {}
+    accuracy_costs: tuple[AccuracyCost, ...] = ()
     libraries: dict[str, str] = {}
 
     def __post_init__(self) -> None:

@@ -1,8 +1,10 @@
 """The card of an artifact that nobody has written one for: what its manifest says, in sentences."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from inference.manifest import Manifest
+from inference.held_out import greatest_costs
+from inference.manifest import AccuracyCost, Manifest
 from training.parity import Parity
 
 
@@ -52,3 +54,33 @@ def _files(manifest: Manifest) -> list[str]:
         )
         lines.append(f"| {file.name} | {file.rows:,} | {first} | {last} |")
     return [*lines, ""]
+
+
+COSTS_TITLE = "## What the shorter number formats cost"
+
+
+def card_with_costs(card: str, costs: Sequence[AccuracyCost]) -> str:
+    """`card` with a section on `costs` at its end, in place of one that was there."""
+    before, _, after = card.partition(COSTS_TITLE)
+    _, heading, rest = after.partition("\n## ")
+    kept = f"{before.rstrip()}\n\n" + (f"## {rest.rstrip()}\n\n" if heading else "")
+    return kept.lstrip() + "\n".join(_costs_section(costs)) + "\n"
+
+
+def _costs_section(costs: Sequence[AccuracyCost]) -> list[str]:
+    lines = [
+        COSTS_TITLE,
+        "",
+        "Against the same engine in float32 on the held-out parts, as served: the most on any stream and "
+        "horizon. Each by itself stands under `accuracy_costs` in `manifest.json`.",
+        "",
+        "| engine | format | log loss | ECE | macro F1 | directions changed | probability |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for (engine, precision), greatest in greatest_costs(costs).items():
+        lines.append(
+            f"| {engine} | {precision} | {greatest['log_loss_rise']:+.5f} "
+            f"| {greatest['calibration_error_rise']:+.5f} | {-greatest['macro_f1_loss']:+.5f} "
+            f"| {greatest['changed_directions']:.2%} | {greatest['probability_difference']:.4f} |"
+        )
+    return lines

@@ -133,19 +133,29 @@ def artifact_forecasts(
     }
 
 
-def engine_logits(artifact: Artifact, stream: LabelledStream, part: str) -> NDArray[np.float32]:
-    """(N, H, C) logits of the serving engine for each row of a part; 0 where it does not answer yet."""
+def engine_logits(
+    artifact: Artifact,
+    stream: LabelledStream,
+    part: str,
+    *,
+    engine: str = "auto",
+    precision: str = "float32",
+) -> NDArray[np.float32]:
+    """(N, H, C) logits of an engine, by default the serving one, for each row of a part.
+
+    0 where it does not answer yet.
+    """
     manifest = artifact.manifest
     rows = stream.split.part(part)
     logits = np.zeros((len(rows), len(manifest.horizons), len(manifest.classes)), dtype=np.float32)
     ring = RingWindow(manifest.window_length, artifact.schema.feature_count)
-    engine = create_engine("auto", artifact, ring)
+    made = create_engine(engine, artifact, ring, precision=precision)
     for first, past in stream.segments(part):
         ring.reset()
-        engine.reset()
+        made.reset()
         for number in range(first, past):
             ring.append(stream.dataset.rows[number])
-            answer = engine.push(ring.latest())
+            answer = made.push(ring.latest())
             if answer is not None:
                 logits[number - rows.start] = answer
     return logits

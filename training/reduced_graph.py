@@ -34,6 +34,11 @@ _SMALLEST_PEAK = 1e-30
 _LARGEST_BYTE = 127
 _BYTE_ZERO = 128
 
+
+class NothingToReduceError(InputError):
+    """No matrix of the graph is large enough for a format to pay."""
+
+
 Floats = NDArray[np.float32]
 _Product = tuple[onnx.NodeProto, list[onnx.TensorProto]]
 
@@ -43,8 +48,8 @@ def reduced_graph(
 ) -> bytes:
     """The `kind` graph with its large matrices in `precision`; names, inputs and metadata stay.
 
-    `least_weights`: how many a matrix needs to be reduced, by default the constants above. Raises InputError
-    where there is nothing to reduce: it would not pay.
+    `least_weights`: how many a matrix needs to be reduced, by default the constants above. Raises
+    NothingToReduceError where there is none: it would not pay.
     """
     model = onnx.load_from_string(graph)
     if precision == "float16":
@@ -56,7 +61,7 @@ def reduced_graph(
         raise InputError(f"precision: {precision!r} came; float16 and int8 are made from a float32 graph")
     if not replaced:
         largest = max((matrix.size for matrix in _matrices(model).values()), default=0)
-        raise InputError(
+        raise NothingToReduceError(
             f"the {kind} graph in {precision}: its largest matrix has {largest:,} weights, and it pays from "
             f"{LEAST_INT8_WEIGHTS[kind]:,} on"
         )
@@ -72,7 +77,8 @@ def _halve(model: onnx.ModelProto, least: int) -> int:
         values = numpy_helper.to_array(tensor)
         if values.dtype != np.float32 or values.size < least:
             continue
-        halves = values.astype(np.float16)
+        with np.errstate(over="ignore"):
+            halves = values.astype(np.float16)
         if not np.isfinite(halves).all():
             raise InputError(f"float16: {tensor.name} holds numbers beyond its range, 65,504")
         name = tensor.name

@@ -9,7 +9,7 @@ import msgspec
 
 from inference.artifact import Artifact, verify_artifact
 from inference.engines.selection import choose_engine, offered_precisions
-from inference.held_out import held_out_summary
+from inference.held_out import greatest_costs, held_out_summary
 from inference.model_store import ModelStore
 from inference.registry import MODELS_VARIABLE, VERSION_MARK, known_models, load_model, own_models, split_name
 from lob.errors import ArtifactError, InputError
@@ -184,6 +184,10 @@ def _facts(artifact: Artifact) -> dict[str, Any]:
         "warmup_rows": manifest.warmup_rows,
         "horizons": manifest.horizons,
         "precisions": offered_precisions(artifact),
+        "accuracy_costs": [
+            {"engine": engine, "precision": precision, **greatest}
+            for (engine, precision), greatest in greatest_costs(manifest.accuracy_costs).items()
+        ],
         "trained_on": [file.name for file in manifest.training.files],
         "held_out": held_out_summary(manifest.metrics),
     }
@@ -201,6 +205,12 @@ def _paragraph(entry: dict[str, Any]) -> str:
         f"horizons {', '.join(map(str, entry['horizons']))} rows, first answer after {entry['warmup_rows']}",
         f"  graphs: {graphs}",
         f"  precisions: {precisions}",
+    ]
+    lines += [
+        f"  {cost['engine']} {cost['precision']} costs at most: log loss {cost['log_loss_rise']:+.4f}, "
+        f"calibration error {cost['calibration_error_rise']:+.4f}, macro F1 {-cost['macro_f1_loss']:+.4f}, "
+        f"{cost['changed_directions']:.2%} of directions changed"
+        for cost in entry["accuracy_costs"]
     ]
     if entry["trained_on"]:
         lines.append(f"  trained on: {', '.join(entry['trained_on'])}")

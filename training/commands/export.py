@@ -1,13 +1,21 @@
 """`mambalob export`: a trained model to an artifact that serves."""
 
+import dataclasses
 import json
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, TextIO
 
 import click
 
+from inference.precision import Precision
 from lob.errors import InputError
+from training.commands import quantise
+from training.commands.quantise import LIMIT_HELP, REDUCED, accuracy_limits
+from training.dataset import Dataset, read_dataset
 from training.export import Export, export_artifact
+from training.held_out import recorded_streams
+from training.reduction import reduce_artifact
 from training.run_directory import read_run
 from training.trained_model import held_out_rows, load_trained
 
@@ -37,6 +45,14 @@ EXISTING = click.Path(exists=True, path_type=Path)
 @click.option("--symbol", help="Symbol in the capture, where it holds several or names none.")
 @click.option("--tick-size", help="Tick size, where the capture does not state it.")
 @click.option("--replace", is_flag=True, help="Replace an artifact of that name.")
+@click.option(
+    "--precision",
+    "precisions",
+    type=click.Choice(REDUCED),
+    multiple=True,
+    help="Also in this number format, its cost measured on the test part of --data, a data set; repeat.",
+)
+@click.option("--limit", "limits", multiple=True, metavar="MEASURE=VALUE", help=LIMIT_HELP)
 @click.option("--explain", is_flag=True, help="Print each graph's nodes per operator.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(
@@ -50,25 +66,52 @@ def command(
     symbol: str | None,
     tick_size: str | None,
     replace: bool,
+    precisions: tuple[Precision, ...],
+    limits: tuple[str, ...],
     explain: bool,
     as_json: bool,
 ) -> None:
     """Write step.onnx, window.onnx, manifest.json and CARD.md of a trained model.
 
     Both graphs are first held against PyTorch on real rows; where a logit differs by more than 1e-5 nothing
-    is written.
+    is written. Nor where a --precision costs more accuracy than its limits allow (see `mambalob quantise`).
     """
     model, manifest = load_trained(run_directory, seed=seed, name=name, version=version)
     rows = held_out_rows(data, read_run(run_directory), symbol=symbol, tick_size=tick_size)
     if not as_json:
         click.echo("writing both graphs and holding them against PyTorch: up to a minute", err=True)
-    export = export_artifact(
-        model, manifest, out / manifest.name, rows, card=card_text(card), replace=replace
-    )
+    target = out / manifest.name
+    if not precisions:
+        export = export_artifact(model, manifest, target, rows, card=card_text(card), replace=replace)
+        reduction = None
+    else:
+        if target.exists() and not replace:
+            raise InputError(f"{target}: exists already; replacing it has to be asked for with --replace")
+        streams = recorded_streams(read_run(run_directory), [dataset_of(data)])
+        with TemporaryDirectory(prefix="mambalob-export-") as folder:
+            export = export_artifact(
+                model, manifest, Path(folder) / manifest.name, rows, card=card_text(card)
+            )
+            reduction = reduce_artifact(
+                export.artifact, target, streams, precisions, limits=accuracy_limits(limits), replace=replace
+            )
+        export = dataclasses.replace(export, artifact=reduction.artifact)
     if as_json:
-        click.echo(json.dumps(report(export)))
+        reduced = {} if reduction is None else {"reduction": quantise.report(reduction)}
+        click.echo(json.dumps(report(export) | reduced))
     else:
         click.echo("\n".join(lines(export, explain=explain)))
+        if reduction is not None:
+            click.echo("\n".join(quantise.lines(reduction)))
+
+
+def dataset_of(data: Path) -> Dataset:
+    """The data set in `data`; InputError where it is a capture, whose parts nothing tells."""
+    if not data.is_dir():
+        raise InputError(
+            f"--precision: {data} came as --data; a data set that the model was trained on is needed"
+        )
+    return read_dataset(data)
 
 
 def card_text(card: TextIO | None) -> str | None:
