@@ -4,7 +4,7 @@ Labels that look k rows ahead overlap, and so do their errors: rows are resample
 both forecasts of a pair on the same blocks.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,28 +27,39 @@ class Interval:
     high: float
 
 
-def block_resamples(rows: int, *, block_rows: int, resamples: int, seed: int) -> Integers:
-    """(R, rows) row numbers: each resample is whole blocks from random places, the last one cut."""
-    if rows < 1:
-        raise InputError(f"rows: {rows} came, at least 1 is needed to resample")
-    block = min(block_rows, rows)
-    count = -(-rows // block)
-    starts = np.random.default_rng(seed).integers(0, rows - block + 1, size=(resamples, count))
-    numbers = starts[:, :, None] + np.arange(block)  # (R, blocks, block)
-    return numbers.reshape(resamples, -1)[:, :rows]
+class BlockResamples:
+    """Resamples of so many rows, the same ones each time: whole blocks from random places, the last cut.
+
+    Each is the numbers of its rows, (rows,), made when its turn comes. Raises InputError where there is no
+    row.
+    """
+
+    def __init__(self, rows: int, *, block_rows: int, resamples: int, seed: int) -> None:
+        if rows < 1:
+            raise InputError(f"rows: {rows} came, at least 1 is needed to resample")
+        self._rows = rows
+        self._block = min(block_rows, rows)
+        count = -(-rows // self._block)
+        generator = np.random.default_rng(seed)
+        self._starts = generator.integers(0, rows - self._block + 1, size=(resamples, count))
+
+    def __iter__(self) -> Iterator[Integers]:
+        for starts in self._starts:
+            yield (starts[:, None] + np.arange(self._block)).reshape(-1)[: self._rows]
 
 
-def log_loss_difference(ours: Floats, theirs: Floats, resamples: Integers) -> Interval:
+def log_loss_difference(ours: Floats, theirs: Floats, resamples: BlockResamples) -> Interval:
     """Interval of mean(ours - theirs), both the log losses (N,) of the same rows."""
     differences = ours - theirs
-    return interval(float(differences.mean()), differences[resamples].mean(axis=1))
+    sampled = np.array([differences[rows].mean() for rows in resamples])
+    return interval(float(differences.mean()), sampled)
 
 
 def direction_auc_difference(
     ours: Sequence[NDArray[np.floating]],
     theirs: NDArray[np.floating],
     labels: NDArray[np.integer],
-    resamples: Integers,
+    resamples: BlockResamples,
 ) -> Interval:
     """Interval of the mean direction AUC of several scores `ours` (each (N,)) less that of `theirs` (N,).
 

@@ -21,6 +21,7 @@ from inference.directory_swap import put_directory
 from inference.manifest import SchemaReference, TrainingFile
 from lob.errors import InputError
 from lob.schema import Sampling, Schema, schema_named
+from training.scratch import PIECE_ROWS
 
 MANIFEST_FILE = "dataset.json"
 FORMAT_VERSION = 1
@@ -77,9 +78,11 @@ def segment_bounds(segments: NDArray[np.int32], start: int, stop: int) -> list[t
     """(first, past the last) row of each run of one segment within rows start..stop-1."""
     if stop <= start:
         return []
-    changes = start + 1 + np.flatnonzero(np.diff(segments[start:stop]))
-    edges = [start, *changes.tolist(), stop]
-    return list(pairwise(edges))
+    edges = [start]
+    for first in range(start + 1, stop, PIECE_ROWS):
+        past = min(first + PIECE_ROWS, stop)
+        edges += (first + np.flatnonzero(segments[first:past] != segments[first - 1 : past - 1])).tolist()
+    return list(pairwise([*edges, stop]))
 
 
 def schema_reference(schema: Schema) -> SchemaReference:
@@ -120,7 +123,10 @@ def check_target(directory: Path, *, replace: bool) -> None:
 
 
 def read_dataset(directory: Path) -> Dataset:
-    """The data set in `directory`; raises InputError naming what is missing, altered or does not fit."""
+    """The data set in `directory`; raises InputError naming what is missing, altered or does not fit.
+
+    Its arrays stay on the disk and are read as they are used: it may be larger than memory.
+    """
     path = directory / MANIFEST_FILE
     try:
         manifest = msgspec.json.decode(path.read_bytes(), type=DatasetManifest)
@@ -155,7 +161,7 @@ def _read_array(directory: Path, name: str, manifest: DatasetManifest) -> NDArra
     kind, dimensions = ARRAYS[name]
     try:
         came = file_sha256(path)
-        array: NDArray[np.generic] = np.load(path, allow_pickle=False)
+        array: NDArray[np.generic] = np.load(path, mmap_mode="r", allow_pickle=False)
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
     except (ValueError, EOFError) as error:

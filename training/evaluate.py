@@ -4,6 +4,7 @@ Every stream's part is run from its beginning with the state carried from row to
 wherever the book started anew; the rows a service would not answer (the warm-up) are left out for every
 method alike, so that all are scored on the same rows. Thresholds of labels and of the microprice rule, class
 shares and both logistic regressions come from training parts only, temperatures from validation parts only.
+Of a part longer than `training.thinning` allows every k-th row is scored, or fitted to.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,14 +18,14 @@ from training.baselines import LogisticBaseline, fit_microprice_rule, prior_log_
 from training.bootstrap import (
     BLOCK_ROWS,
     RESAMPLES,
+    BlockResamples,
     Interval,
-    block_resamples,
     direction_auc_difference,
     log_loss_difference,
 )
 from training.calibration import fit_temperature
 from training.evaluation import Comparison, Evaluation, HorizonEvaluation, StreamEvaluation
-from training.forecast import served_rows
+from training.forecast import scored_rows
 from training.metrics import ECE_BINS, Floats, class_shares, log_softmax
 from training.pool import LabelledStream
 from training.run_directory import RunRecord
@@ -37,6 +38,7 @@ from training.scores import (
     score_prior,
     score_rule,
 )
+from training.thinning import every
 
 POOLED, OWN = "logistic, all streams", "logistic, this stream"
 
@@ -127,15 +129,24 @@ def fit_logistic_baselines(
 def gathered(
     streams: Sequence[LabelledStream], part: str, horizon: int, *, warmup_rows: int
 ) -> tuple[NDArray[np.float32], NDArray[np.int8]]:
-    """The rows (N, F) and labels (N,) of a part of all streams, at one horizon, where there is a label."""
+    """The rows (N, F) and labels (N,) of a part of all streams, at one horizon, where there is a label.
+
+    Of long parts together every k-th row.
+    """
+    k = every(sum(len(stream.split.part(part)) for stream in streams))
     rows, labels = [], []
     for stream in streams:
-        part_rows = stream.split.part(part)
-        own = stream.part_labels(part)[:, horizon]
-        kept = served_rows(stream, part, warmup_rows) & (own >= 0)
-        rows.append(stream.dataset.rows[part_rows.start : part_rows.stop][kept])
-        labels.append(own[kept])
+        kept = labelled_rows(stream, part, horizon, scored_rows(stream, part, warmup_rows, k=k))
+        rows.append(stream.dataset.rows[stream.split.part(part).start + kept])
+        labels.append(stream.part_labels(part)[kept, horizon])
     return np.concatenate(rows), np.concatenate(labels)
+
+
+def labelled_rows(
+    stream: LabelledStream, part: str, horizon: int, rows: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Those of `rows` of a part that have a label at horizon number `horizon`."""
+    return np.asarray(rows[stream.part_labels(part)[rows, horizon] >= 0])
 
 
 def evaluate_stream(
@@ -150,9 +161,8 @@ def evaluate_stream(
     rows = stream.split.part(part)
     horizons = []
     for index in range(len(stream.horizons)):
-        labels = stream.part_labels(part)[:, index]
-        scored = served_rows(stream, part, warmup_rows) & (labels >= 0)
-        if not scored.any():
+        scored = labelled_rows(stream, part, index, scored_rows(stream, part, warmup_rows))
+        if not len(scored):
             raise InputError(
                 f"stream {stream.name}: no row of its {part} part ({len(rows)} rows) can be scored at "
                 f"horizon {stream.horizons[index]} after {warmup_rows} rows of warm-up"
@@ -174,11 +184,10 @@ def evaluate_horizon(
     baselines: Sequence[FittedBaselines],
     *,
     part: str,
-    scored: NDArray[np.bool_],
+    scored: NDArray[np.int64],
 ) -> HorizonEvaluation:
     """Scores at horizon number `index` on the rows (N,) of the part that are `scored`."""
-    rows = stream.split.part(part)
-    features = stream.dataset.rows[rows.start : rows.stop][scored]
+    features = stream.dataset.rows[stream.split.part(part).start + scored]
     labels = stream.part_labels(part)[scored, index]
     training_features, training_labels = gathered([stream], "training", index, warmup_rows=1)
     shares = class_shares(training_labels)
@@ -251,7 +260,7 @@ def compare(
     labels: NDArray[np.integer],
 ) -> Iterator[Comparison]:
     """The models' mean log loss and direction AUC against those of the baselines that have one."""
-    resamples = block_resamples(len(labels), block_rows=BLOCK_ROWS, resamples=RESAMPLES, seed=0)
+    resamples = BlockResamples(len(labels), block_rows=BLOCK_ROWS, resamples=RESAMPLES, seed=0)
     ours = np.mean([model.log_losses(labels) for model in models], axis=0)
     prior = Answers(method=MAJORITY, logits=np.tile(log_prior, (len(labels), 1)), temperature=1.0)
     for baseline in (prior, *logistic):

@@ -18,6 +18,7 @@ from training.evaluate import Forecast
 from training.forecast import part_logits
 from training.pool import LabelledStream, label_stream, pool_streams
 from training.run_directory import RunRecord, StreamRecord, finished_seeds, read_seed
+from training.scratch import scratch_array
 from training.splits import Part, Split
 
 
@@ -147,7 +148,8 @@ def engine_logits(
     """
     manifest = artifact.manifest
     rows = stream.split.part(part)
-    logits = np.zeros((len(rows), len(manifest.horizons), len(manifest.classes)), dtype=np.float32)
+    shape = (len(rows), len(manifest.horizons), len(manifest.classes))
+    logits = scratch_array(shape, np.float32)
     ring = RingWindow(manifest.window_length, artifact.schema.feature_count)
     made = create_engine(engine, artifact, ring, precision=precision)
     for first, past in stream.segments(part):

@@ -10,6 +10,7 @@ from models.mamba_lob import MambaLOB
 from training.metrics import Floats, log_softmax
 from training.mirror import reflect_labels, reflection
 from training.pool import LabelledStream
+from training.thinning import every
 
 LOW_QUANTILE, HIGH_QUANTILE = 0.05, 0.95
 NORMAL_WIDTH = 3.2897  # between those quantiles of a normal distribution of scale 1
@@ -22,12 +23,16 @@ SMALLEST_STEP = 1e-4
 def training_rows(
     streams: Sequence[LabelledStream], *, reflect: bool
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """The pooled training parts, (N, F) and (N, H); with `reflect` followed by their reflections."""
+    """The pooled training parts, (N, F) and (N, H); with `reflect` followed by their reflections.
+
+    Of more rows than `training.thinning` allows every k-th.
+    """
     parts = [stream.split.training for stream in streams]
+    k = every(sum(len(part) for part in parts))
     rows = np.concatenate(
-        [s.dataset.rows[part.start : part.stop] for s, part in zip(streams, parts, strict=True)]
+        [s.dataset.rows[part.start : part.stop : k] for s, part in zip(streams, parts, strict=True)]
     )
-    labels = np.concatenate([stream.part_labels("training") for stream in streams])
+    labels = np.concatenate([stream.part_labels("training")[::k] for stream in streams])
     if reflect:
         columns, signs = reflection(streams[0].dataset.schema)
         rows = np.concatenate([rows, rows[:, columns] * signs])

@@ -23,7 +23,7 @@ from models.configurations import MambaLOBConfig
 from models.mamba_lob import MambaLOB, parameter_count
 from models.weight_decay import parameter_groups
 from training.calibration import fit_temperatures
-from training.forecast import part_logits, served_rows, validation_log_losses
+from training.forecast import validation_log_losses, validation_logits
 from training.initialisation import fit_linear_path, fit_normaliser, training_rows
 from training.lanes import epoch_batches
 from training.libraries import library_versions
@@ -273,7 +273,5 @@ def validation_temperatures(
     model: MambaLOB, validation: Sequence[LabelledStream], warmup_rows: int
 ) -> list[float]:
     """(H,) temperatures fitted to the validation parts together."""
-    served = [served_rows(stream, "validation", warmup_rows) for stream in validation]
-    logits = [part_logits(model, s, "validation")[rows] for s, rows in zip(validation, served, strict=True)]
-    labels = [s.part_labels("validation")[rows] for s, rows in zip(validation, served, strict=True)]
-    return fit_temperatures(np.concatenate(logits), np.concatenate(labels), validation[0].horizons)
+    logits, labels = validation_logits(model, validation, warmup_rows)
+    return fit_temperatures(logits, labels, validation[0].horizons)

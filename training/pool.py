@@ -1,6 +1,6 @@
 """Several data sets as one body of training material: split by time together, labelled each by its own."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +10,9 @@ from lob.errors import InputError
 from lob.labels import classify, label_thresholds, mean_future_mid_change
 from training.dataset import Dataset, segment_bounds
 from training.metrics import CLASSES
+from training.scratch import PIECE_ROWS, scratch_array
 from training.splits import Split, split_by_time
+from training.thinning import every
 
 HORIZONS = (10, 50, 100)
 
@@ -43,7 +45,10 @@ class LabelledStream:
     def shares(self, part: str) -> NDArray[np.float64]:
         """(H, C) share of each class among a part's labelled rows; zeros where there are none."""
         labels = self.part_labels(part)
-        counts = np.stack([(labels == label).sum(axis=0) for label in range(CLASSES)], axis=1)  # (H, C)
+        counts = np.zeros((len(self.horizons), CLASSES), dtype=np.int64)
+        for start in range(0, len(labels), PIECE_ROWS):
+            piece = labels[start : start + PIECE_ROWS]
+            counts += np.stack([(piece == label).sum(axis=0) for label in range(CLASSES)], axis=1)
         return np.asarray(counts / np.maximum(counts.sum(axis=1, keepdims=True), 1))
 
 
@@ -85,36 +90,50 @@ def label_stream(
     thresholds: tuple[float, ...] | None = None,
 ) -> LabelledStream:
     """The stream with the class of every row, by `thresholds` (H,), else by those of its training part."""
-    changes = stream_changes(dataset, horizons)
     if thresholds is None:
-        thresholds = training_thresholds(dataset.name, changes, split, horizons)
-    labels = np.stack([classify(changes[:, c], thresholds[c]) for c in range(len(horizons))], axis=1)
+        thresholds = training_thresholds(dataset, split, horizons)
+    labels = scratch_array((len(dataset.mid_half_ticks), len(horizons)), np.int8)
+    for start, changes in change_pieces(dataset, horizons):
+        for column, threshold in enumerate(thresholds):
+            labels[start : start + len(changes), column] = classify(changes[:, column], threshold)
     return LabelledStream(
         dataset=dataset, split=split, horizons=horizons, thresholds=thresholds, labels=labels
     )
 
 
-def training_thresholds(
-    name: str, changes: NDArray[np.float64], split: Split, horizons: tuple[int, ...]
-) -> tuple[float, ...]:
-    """(H,) thresholds at which a third of the training part's changes (T, H) is flat, or 0 where more is."""
-    training = changes[split.training.start : split.training.stop]
+def training_thresholds(dataset: Dataset, split: Split, horizons: tuple[int, ...]) -> tuple[float, ...]:
+    """(H,) thresholds at which a third of the training part's changes is flat, or 0 where more is."""
+    part = split.training
+    k = every(len(part))
+    kept = [np.empty((0, len(horizons)))]
+    for start, changes in change_pieces(dataset, horizons):
+        if start >= part.stop:
+            break
+        first = part.start + -(-max(0, start - part.start) // k) * k
+        kept.append(changes[first - start : part.stop - start : k].copy())
+    training = np.concatenate(kept)  # at most thinning.MAXIMUM_ROWS
     thresholds = []
     for column, horizon in enumerate(horizons):
         if np.isnan(training[:, column]).all():
             raise InputError(
-                f"stream {name}: its training part of {len(training)} rows has no label at "
+                f"stream {dataset.name}: its training part of {len(part)} rows has no label at "
                 f"horizon {horizon}; more rows are needed"
             )
         thresholds.append(label_thresholds(training[:, column]))
     return tuple(thresholds)
 
 
-def stream_changes(dataset: Dataset, horizons: Sequence[int]) -> NDArray[np.float64]:
-    """(T, H) mean of the next k mids against the mid, relative; nan where a segment ends before the k-th."""
-    mids = dataset.mid_half_ticks.astype(np.float64)
-    changes = np.full((len(mids), len(horizons)), np.nan)
-    for first, past in segment_bounds(dataset.segments, 0, len(mids)):
-        for column, horizon in enumerate(horizons):
-            changes[first:past, column] = mean_future_mid_change(mids[first:past], horizon)
-    return changes
+def change_pieces(dataset: Dataset, horizons: Sequence[int]) -> Iterator[tuple[int, NDArray[np.float64]]]:
+    """(first row, (n, H) changes) of all rows in order, some thousands at a time.
+
+    A change is the mean of the next k mids against the mid, relative; nan where a segment ends before the
+    k-th.
+    """
+    for first, past in segment_bounds(dataset.segments, 0, len(dataset.segments)):
+        for start in range(first, past, PIECE_ROWS):
+            stop = min(start + PIECE_ROWS, past)
+            changes = np.empty((stop - start, len(horizons)))
+            for column, horizon in enumerate(horizons):
+                mids = dataset.mid_half_ticks[start : min(stop + horizon, past)].astype(np.float64)
+                changes[:, column] = mean_future_mid_change(mids, horizon)[: stop - start]
+            yield start, changes

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lob.errors import InputError
+from training.scratch import PIECE_ROWS
 
 TRAINING_SHARE = 0.6
 VALIDATION_SHARE = 0.2
@@ -62,6 +63,24 @@ def overlapping_groups(spans_ms: Mapping[str, tuple[int, int]]) -> list[list[str
     return groups
 
 
+def latest_ms(times: NDArray[np.int64], rows: int) -> int:
+    """The latest of the first `rows` times (T,): a row's time is the latest seen up to it.
+
+    So a border is one place in every stream, also where the exchange's times step back.
+    """
+    pieces = (times[start : min(start + PIECE_ROWS, rows)] for start in range(0, rows, PIECE_ROWS))
+    return max(int(piece.max()) for piece in pieces)
+
+
+def first_row_from(times: NDArray[np.int64], from_ms: int) -> int:
+    """The first row whose time (T,), the latest seen up to it, is `from_ms` or later; T where none is."""
+    for start in range(0, len(times), PIECE_ROWS):
+        reached = np.flatnonzero(times[start : start + PIECE_ROWS] >= from_ms)
+        if len(reached):
+            return start + int(reached[0])
+    return len(times)
+
+
 def split_by_time(
     exchange_ms: Mapping[str, NDArray[np.int64]], *, purge_rows: int, references: Sequence[str] = ()
 ) -> dict[str, Split]:
@@ -78,21 +97,19 @@ def split_by_time(
     for name, times in exchange_ms.items():
         if len(times) == 0:
             raise InputError(f"stream {name}: it has no rows, so it cannot be split")
-    # A row's time is the latest seen up to it, so that a border is one place in every stream.
-    clocks = {name: np.maximum.accumulate(times) for name, times in exchange_ms.items()}
     splits: dict[str, Split] = {}
     for group in overlapping_groups(
-        {name: (int(clock[0]), int(clock[-1])) for name, clock in clocks.items()}
+        {name: (int(times[0]), latest_ms(times, len(times))) for name, times in exchange_ms.items()}
     ):
         named = [name for name in references if name in group]
-        reference = named[0] if named else max(group, key=lambda name: len(clocks[name]))
-        clock = clocks[reference]
-        validation_from_ms = int(clock[int(len(clock) * TRAINING_SHARE)])
-        test_from_ms = int(clock[int(len(clock) * (TRAINING_SHARE + VALIDATION_SHARE))])
+        reference = named[0] if named else max(group, key=lambda name: len(exchange_ms[name]))
+        times = exchange_ms[reference]
+        validation_from_ms = latest_ms(times, 1 + int(len(times) * TRAINING_SHARE))
+        test_from_ms = latest_ms(times, 1 + int(len(times) * (TRAINING_SHARE + VALIDATION_SHARE)))
         for name in group:
-            first = int(np.searchsorted(clocks[name], validation_from_ms))
-            second = int(np.searchsorted(clocks[name], test_from_ms))
-            rows = len(clocks[name])
+            first = first_row_from(exchange_ms[name], validation_from_ms)
+            second = first_row_from(exchange_ms[name], test_from_ms)
+            rows = len(exchange_ms[name])
             splits[name] = Split(
                 training=Part(start=0, stop=max(first - purge_rows, 0)),
                 validation=Part(start=first, stop=max(second - purge_rows, first)),

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from lob.errors import InputError
 from training.bootstrap import (
-    block_resamples,
+    BlockResamples,
     direction_auc_difference,
     interval,
     log_loss_difference,
@@ -17,7 +17,9 @@ from training.metrics import direction_auc
 
 @given(rows=st.integers(1, 300), block=st.integers(1, 100), seed=st.integers(0, 99))
 def test_resamples_are_blocks_of_neighbours(rows: int, block: int, seed: int) -> None:
-    resamples = block_resamples(rows, block_rows=block, resamples=3, seed=seed)
+    drawn = BlockResamples(rows, block_rows=block, resamples=3, seed=seed)
+    resamples = np.stack(list(drawn))
+    np.testing.assert_array_equal(np.stack(list(drawn)), resamples)  # the same each time
     assert resamples.shape == (3, rows)
     assert resamples.min() >= 0
     assert resamples.max() < rows
@@ -27,14 +29,14 @@ def test_resamples_are_blocks_of_neighbours(rows: int, block: int, seed: int) ->
 
 
 def test_a_constant_difference_has_no_spread() -> None:
-    resamples = block_resamples(100, block_rows=10, resamples=50, seed=0)
+    resamples = BlockResamples(100, block_rows=10, resamples=50, seed=0)
     found = log_loss_difference(np.full(100, 0.7), np.full(100, 0.9), resamples)
     assert (found.difference, found.low, found.high) == pytest.approx((-0.2, -0.2, -0.2))
 
 
 def test_the_interval_of_independent_rows_is_that_of_the_normal_distribution() -> None:
     noise = np.random.default_rng(0).normal(size=4000)
-    resamples = block_resamples(4000, block_rows=1, resamples=2000, seed=1)
+    resamples = BlockResamples(4000, block_rows=1, resamples=2000, seed=1)
     found = log_loss_difference(noise, np.zeros(4000), resamples)
     assert found.high - found.low == pytest.approx(2 * 1.96 / np.sqrt(4000), rel=0.1)
     assert found.low < found.difference < found.high
@@ -46,7 +48,7 @@ def test_overlapping_errors_widen_the_interval_with_longer_blocks() -> None:
     widths = []
     for block in (1, 400):
         found = log_loss_difference(
-            smooth, np.zeros(4000), block_resamples(4000, block_rows=block, resamples=500, seed=0)
+            smooth, np.zeros(4000), BlockResamples(4000, block_rows=block, resamples=500, seed=0)
         )
         widths.append(found.high - found.low)
     assert widths[1] > 3 * widths[0]
@@ -57,7 +59,7 @@ def test_an_auc_difference_is_the_mean_over_the_seeds() -> None:
     labels = rng.integers(0, 3, 600)
     theirs = rng.normal(size=600)
     ours = [theirs + labels, theirs + 2 * labels]
-    resamples = block_resamples(600, block_rows=50, resamples=40, seed=0)
+    resamples = BlockResamples(600, block_rows=50, resamples=40, seed=0)
     found = direction_auc_difference(ours, theirs, labels, resamples)
     mean = (direction_auc(ours[0], labels) + direction_auc(ours[1], labels)) / 2
     assert found.difference == pytest.approx(mean - direction_auc(theirs, labels))
@@ -69,7 +71,7 @@ def test_nothing_that_moved_gives_no_interval() -> None:
         [np.zeros(20)],
         np.zeros(20),
         np.ones(20, dtype=int),
-        block_resamples(20, block_rows=5, resamples=4, seed=0),
+        BlockResamples(20, block_rows=5, resamples=4, seed=0),
     )
     assert np.isnan([found.difference, found.low, found.high]).all()
     assert np.isnan(interval(0.5, np.empty(0)).low)
@@ -77,4 +79,4 @@ def test_nothing_that_moved_gives_no_interval() -> None:
 
 def test_no_rows_are_refused() -> None:
     with pytest.raises(InputError, match="rows: 0 came"):
-        block_resamples(0, block_rows=5, resamples=2, seed=0)
+        BlockResamples(0, block_rows=5, resamples=2, seed=0)

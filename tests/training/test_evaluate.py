@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from sklearn.metrics import log_loss as reference_log_loss
 
+from tests.training.plain_rows import served_rows
 from training.calibration import fit_temperature
 from training.dataset import read_dataset
 from training.evaluate import POOLED, evaluate_streams, fit_logistic_baselines, gathered
 from training.evaluation import Evaluation, without_reliability
-from training.forecast import served_rows
 from training.held_out import recorded_streams, run_forecasts
 from training.metrics import direction_auc, log_softmax
 from training.plots import draw_evaluation

@@ -8,8 +8,9 @@ import torch
 
 from models.configurations import configuration
 from models.mamba_lob import MambaLOB
+from tests.training.plain_rows import served_rows, stretch_logits
 from training.dataset import Dataset
-from training.forecast import CHUNK_ROWS, part_logits, served_rows, stretch_logits, validation_log_losses
+from training.forecast import CHUNK_ROWS, part_logits, scored_rows, validation_log_losses
 from training.metrics import log_loss, log_softmax
 from training.pool import pool_streams
 
@@ -50,6 +51,9 @@ def test_the_service_answers_from_the_last_row_of_the_warm_up_on(
     (stream,) = pool_streams([make_dataset(rows=1500, segments=2)])
     served = served_rows(stream, "training", 32)
     assert np.flatnonzero(~served).tolist() == [*range(31), *range(750, 781)]
+    for k in (1, 2, 7):
+        expected = [row for row in np.flatnonzero(served).tolist() if row % k == 0]
+        assert scored_rows(stream, "training", 32, k=k).tolist() == expected
 
 
 def test_the_validation_loss_is_the_mean_of_the_streams(
