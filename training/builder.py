@@ -1,20 +1,24 @@
 """Captures to a data set, through the same row path that serves, several files at once."""
 
+import os
+import re
 import secrets
 import shutil
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 
 import msgspec
 
 from inference.capture_instrument import capture_instrument
 from inference.directory_swap import put_directory
+from inference.folder_lock import folder_lock, is_locked
 from inference.manifest import TrainingFile
 from lob.captures import open_captures
 from lob.captures.layout import capture_files
@@ -33,6 +37,9 @@ from training.dataset_assembly import check_order, files_of, frames_of, write_ar
 
 OnFile = Callable[[str, int], None]
 
+LOCK_FILE = ".build.lock"
+"""In the folder that a build works in, and held by it."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class BuildConfig:
@@ -47,7 +54,7 @@ class BuildConfig:
 
 
 def build_dataset(captures: Sequence[Path], config: BuildConfig, *, on_file: OnFile | None = None) -> Dataset:
-    """What `build_dataset_folder` builds, read into memory."""
+    """What `build_dataset_folder` builds, its files without a name and gone with the arrays."""
     with tempfile.TemporaryDirectory(prefix="mambalob-") as folder:
         build_dataset_folder(captures, Path(folder) / "dataset", config, on_file=on_file)
         return read_dataset(Path(folder) / "dataset")
@@ -123,6 +130,7 @@ def build_dataset_folder(
         )
         text = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
         (beside / MANIFEST_FILE).write_bytes(text + b"\n")
+        (beside / LOCK_FILE).unlink()
         put_directory(beside, directory)
     return manifest
 
@@ -150,7 +158,7 @@ def _spooled(
         for unit in units:
             yield spool_unit(unit, settings, spool)
         return
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_end_with_parent) as pool:
         futures = [pool.submit(spool_unit, unit, settings, spool) for unit in units]
         try:
             for future in futures:
@@ -165,22 +173,66 @@ def _spooled(
                 future.cancel()
 
 
+def _end_with_parent() -> None:
+    """In a worker: end when the build is killed, which the pool's own queues would never tell."""
+    parent = parent_process()
+    assert parent is not None, "a worker is a child"
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, name="parent-watch", daemon=True).start()
+
+
 @contextmanager
 def _folder_beside(directory: Path) -> Iterator[Path]:
-    """A new folder where `directory` is to be; gone after an error, with the parents made for it."""
+    """A new folder where `directory` is to be; gone after an error, with the parents made for it.
+
+    What a killed build of the same data set left there goes first; a build that is at work is let be.
+    Raises CaptureError where the disk refuses.
+    """
     made = [parent for parent in directory.parents if not parent.exists()]
-    directory.parent.mkdir(parents=True, exist_ok=True)
     beside = directory.parent / f".{directory.name}.{secrets.token_hex(4)}"
-    beside.mkdir()
     try:
-        yield beside
-    except BaseException:
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        for left in _left_by_killed(directory):
+            shutil.rmtree(left, ignore_errors=True)
+        beside.mkdir()
+    except OSError as error:
+        raise CaptureError(f"{directory}: cannot be written ({error.strerror})") from error
+    try:
+        with folder_lock(beside, LOCK_FILE):
+            yield beside
+    except BaseException as error:
         shutil.rmtree(beside, ignore_errors=True)
         with suppress(OSError):
             for parent in made:
                 parent.rmdir()
+        if isinstance(error, OSError):
+            raise CaptureError(f"{error.filename or directory}: {error.strerror or error}") from error
         raise
     shutil.rmtree(beside, ignore_errors=True)
+
+
+def _left_by_killed(directory: Path) -> list[Path]:
+    """The folders beside `directory` that builds of it left when they were killed.
+
+    Each is either unfinished, with a lock that nobody holds, or the data set that was replaced by the one
+    that is there.
+    """
+    name = re.compile(rf"\.{re.escape(directory.name)}\.[0-9a-f]{{8}}")
+    left = []
+    for path in directory.parent.iterdir():
+        if not name.fullmatch(path.name) or not path.is_dir():
+            continue
+        if (path / LOCK_FILE).exists():
+            unused = not is_locked(path, LOCK_FILE)
+        else:
+            unused = (path / MANIFEST_FILE).exists() and directory.exists()
+        if unused:
+            left.append(path)
+    return left
 
 
 def counted(counters: dict[str, int]) -> str:

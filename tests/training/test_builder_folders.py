@@ -1,14 +1,20 @@
 """A folder of captures becomes a data set: the same one whatever the workers, and larger than memory."""
 
+import contextlib
 import hashlib
 import json
+import os
+import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from inference.folder_lock import folder_lock
 from lob.captures import InstrumentHint, RecordingWriter, open_capture, open_captures
 from lob.captures.layout import recording_path
 from lob.captures.rotation import RotatingWriter, RotationPolicy
@@ -17,7 +23,7 @@ from lob.instrument import Instrument
 from lob.market import MarketConfiguration, SimulatedMarket
 from lob.rows import RowPath, RowStatus
 from lob.venues import make_decoder
-from training.builder import BuildConfig, build_dataset, build_dataset_folder
+from training.builder import LOCK_FILE, BuildConfig, build_dataset, build_dataset_folder
 from training.dataset import ARRAYS, Dataset, read_dataset, write_dataset
 
 INSTRUMENT = Instrument(symbol="BTCUSDT", tick_size="0.10")
@@ -173,7 +179,7 @@ def test_an_error_in_a_worker_leaves_nothing(days: Path, tmp_path: Path) -> None
 PEAK = """
 import sys
 from pathlib import Path
-from training.builder import BuildConfig, build_dataset_folder
+from training.builder import LOCK_FILE, BuildConfig, build_dataset_folder
 
 def kib(field):
     lines = Path("/proc/self/status").read_text().splitlines()
@@ -209,3 +215,61 @@ def test_memory_does_not_grow_with_the_captures(tmp_path: Path, market: list[byt
     print(f"{grown_kib:,} KiB more at the peak for {rows.nbytes:,} bytes of rows")
     assert rows.nbytes > 17_000_000
     assert grown_kib * 1024 < rows.nbytes / 3
+
+
+def children(process_id: int) -> list[int]:
+    """The processes that a process started, by Linux's own list."""
+    found = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            fields = status.read_text().rpartition(")")[2].split()
+            if int(fields[1]) == process_id and fields[0] != "Z":
+                found.append(int(status.parent.name))
+    return found
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="processes are listed from Linux's /proc")
+def test_a_killed_build_leaves_no_half_data_set_and_the_next_one_begins_anew(
+    days: Path, tmp_path: Path
+) -> None:
+    target = tmp_path / "data" / "d"
+    config = BuildConfig(name="d")
+    build_dataset_folder([days], tmp_path / "whole", config)
+    for workers in (1, 2):
+        process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "mambalob", "build", str(days), "--out", str(target)),
+                *("--workers", str(workers), "--replace"),
+            ],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        deadline_s = time.monotonic() + 60
+        while not list(tmp_path.glob("data/.d.*/spool/*.raw")) and time.monotonic() < deadline_s:
+            time.sleep(0.002)
+        workers_ids = children(process.pid)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        assert len(list(target.parent.glob(".d.*"))) == 1
+        assert not target.exists()
+        while any(Path(f"/proc/{one}").exists() for one in workers_ids) and time.monotonic() < deadline_s:
+            time.sleep(0.01)
+        assert not any(Path(f"/proc/{one}").exists() for one in workers_ids)
+    other = target.parent / ".d.0123456789"  # not a build's
+    other.mkdir()
+    at_work = target.parent / ".d.01234567"
+    at_work.mkdir()
+    with folder_lock(at_work, LOCK_FILE):
+        manifest = build_dataset_folder([days], target, config, workers=2)
+    assert sorted(path.name for path in target.parent.iterdir()) == [at_work.name, other.name, "d"]
+    assert manifest == read_dataset(tmp_path / "whole").manifest
+    left = target.parent / ".d.89abcdef"
+    shutil.copytree(target, left)  # as after a kill between the exchange and the removal
+    build_dataset_folder([days], target, config, replace=True)
+    assert sorted(path.name for path in target.parent.iterdir()) == [other.name, "d"]
+
+
+def test_a_folder_that_cannot_be_written_is_told(days: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(CaptureError, match=r"d: cannot be written \((Not a directory|File exists)\)"):
+        build_dataset_folder([days], tmp_path / "file" / "d", BuildConfig(name="d"))
