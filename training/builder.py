@@ -10,11 +10,13 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing import get_context, parent_process
 from pathlib import Path
+from typing import Any
 
 import msgspec
+import numpy as np
 
 from inference.capture_instrument import capture_instrument
 from inference.directory_swap import put_directory
@@ -26,6 +28,7 @@ from lob.errors import CaptureError, InputError
 from lob.schema import LOB44, Schema, check_sampling
 from training.capture_units import CaptureUnit, RowSettings, UnitRows, split_into_units, spool_unit
 from training.dataset import (
+    ARRAYS,
     MANIFEST_FILE,
     Dataset,
     DatasetManifest,
@@ -54,10 +57,12 @@ class BuildConfig:
 
 
 def build_dataset(captures: Sequence[Path], config: BuildConfig, *, on_file: OnFile | None = None) -> Dataset:
-    """What `build_dataset_folder` builds, its files without a name and gone with the arrays."""
+    """What `build_dataset_folder` builds, read into memory."""
     with tempfile.TemporaryDirectory(prefix="mambalob-") as folder:
         build_dataset_folder(captures, Path(folder) / "dataset", config, on_file=on_file)
-        return read_dataset(Path(folder) / "dataset")
+        dataset = read_dataset(Path(folder) / "dataset")
+        arrays: dict[str, Any] = {name: np.array(getattr(dataset, name)) for name in ARRAYS}
+        return replace(dataset, **arrays)
 
 
 def build_dataset_folder(

@@ -16,6 +16,7 @@ from inference.graph_interface import LOGITS, ROW, WINDOW
 from inference.manifest import GraphKind
 from lob.errors import ArtifactError, InputError
 from models.causal_model import CausalModel
+from training.scratch import PIECE_ROWS
 
 TOLERANCE = 1e-5
 STEPS = 100
@@ -113,7 +114,8 @@ def _stretches(rows: Floats, features: int, length: int) -> Floats:
         raise InputError(f"rows have shape {rows.shape}; allowed: (T, {features})")
     if len(rows) < length:
         raise InputError(f"{len(rows)} rows came; the parity gate needs at least {length}")
-    if not np.isfinite(rows).all():
+    pieces = (rows[start : start + PIECE_ROWS] for start in range(0, len(rows), PIECE_ROWS))
+    if not all(np.isfinite(piece).all() for piece in pieces):
         raise InputError("rows hold a number that is not finite")
     spare = len(rows) - length
     starts = np.unique(np.linspace(0, spare, MAXIMUM_STARTS).astype(np.int64))
