@@ -1,8 +1,9 @@
 """The hub: one publisher, many readers, and no reader can hold up another or the publisher.
 
-A topic is one symbol's predictions and states. Publishing encodes the message once and leaves it in each
-subscriber's mailbox: a few attribute writes per subscriber, no await, no lock, no queue that grows. A
-mailbox keeps the newest prediction of each topic only, and the states in order; what a slow reader was not
+A topic is one symbol's predictions and states. Publishing a prediction encodes it once, as the websocket
+frame that all get, and writes that to the socket of every subscriber for whom nothing waits. For the others
+it is left in their mailboxes: a few attribute writes each, no await, no lock, no queue that grows. A mailbox
+keeps the newest prediction of each topic only, and the states in order; what a slow reader was not
 given shows as a gap in `seq`, and the next message it gets says how wide (`missed`). A topic that leaves
 LIVE takes the predictions still waiting with it: none is handed out once its book is in doubt.
 
@@ -12,8 +13,9 @@ slowest, a task per message loses the order, a queue per client grows.
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from inference.prediction import Prediction
 from lob.errors import InputError
@@ -24,11 +26,13 @@ from serve.messages import (
     PredictionMessage,
     StateData,
     StateMessage,
+    encode,
     encode_text,
     shorten,
     topic_name,
     with_missed,
 )
+from serve.socket_protocol import text_frame
 from serve.state_times import StateTimes
 
 MAXIMUM_WAITING_STATES = 16
@@ -82,18 +86,47 @@ class Closing:
     reason: str
 
 
+WriteNow: TypeAlias = Callable[[bytes], bool]
+"""Writes a whole websocket frame to a client's socket without waiting; False, and nothing written, where the
+socket has not taken all of what was written before."""
+
+
 class Mailbox:
-    """Everything that waits to be sent to one client; filled by anyone, emptied by its one writer."""
+    """Everything that waits to be sent to one client; filled by anyone, emptied by its one writer.
 
-    __slots__ = ("_ready", "_replies", "_waiting", "closing", "missed", "slots")
+    `write_now` sends what need not wait; without it all goes by the writer.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_idle", "_ready", "_replies", "_waiting", "_write_now", "closing", "missed", "slots")
+
+    def __init__(self, write_now: WriteNow | None = None) -> None:
+        self._write_now = write_now
+        self._idle = False  # whether the writer has sent all it had and waits
         self.slots: dict[str, Slot] = {}
         self.closing: Closing | None = None
         self.missed = 0
         self._replies: deque[str] = deque()
         self._ready: deque[Slot] = deque()
         self._waiting = asyncio.Event()
+
+    def send_now(self, slot: Slot, seq: int, frame: bytes) -> bool:
+        """Send the message `seq` of `slot` at once, as the websocket frame `frame`; answers whether it was.
+
+        It is not where anything waits, the last message of the topic was left out, or the writer is about to
+        write: then nothing is done.
+        """
+        if (
+            self._write_now is None
+            or not self._idle
+            or self._ready
+            or self._replies
+            or self.closing is not None
+            or slot.given_seq != seq - 1
+            or not self._write_now(frame)
+        ):
+            return False
+        slot.given_seq = seq
+        return True
 
     def put_reply(self, text: str) -> None:
         """Leave the answer to a request; a client that asks without reading its answers is closed."""
@@ -137,7 +170,11 @@ class Mailbox:
         if self._replies or self._ready or self.closing is not None:
             return
         self._waiting.clear()
-        await self._waiting.wait()
+        self._idle = True
+        try:
+            await self._waiting.wait()
+        finally:
+            self._idle = False
 
 
 class Topic:
@@ -192,15 +229,17 @@ class Hub:
         topic.prediction = prediction
         topic.seq += 1
         if topic.slots:
-            waiting = (
-                topic.seq,
-                encode_text(
-                    PredictionMessage(topic.name, "prediction", topic.seq, emit_ns // 1_000_000, prediction)
-                ),
+            seq = topic.seq
+            payload = encode(
+                PredictionMessage(topic.name, "prediction", seq, emit_ns // 1_000_000, prediction)
             )
+            frame = text_frame(payload)
+            waiting: tuple[int, str] | None = None
             for mailbox, slot in topic.slots.items():
-                slot.put_prediction(waiting)
-                mailbox.put_ready(slot)
+                if not mailbox.send_now(slot, seq, frame):
+                    waiting = waiting or (seq, payload.decode())
+                    slot.put_prediction(waiting)
+                    mailbox.put_ready(slot)
         self.latency[topic.symbol].record(emit_ns - prediction.receive_ns)
 
     def publish_state(self, symbol: str, state: SymbolState, reason: str) -> None:

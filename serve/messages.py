@@ -83,9 +83,14 @@ def topic_name(symbol: str) -> str:
     return TOPIC_PREFIX + symbol
 
 
+def encode(message: Request | Reply | PredictionMessage | StateMessage) -> bytes:
+    """The JSON of a message as UTF-8."""
+    return _encoder.encode(message)
+
+
 def encode_text(message: Request | Reply | PredictionMessage | StateMessage) -> str:
     """The JSON text of a message."""
-    return _encoder.encode(message).decode()
+    return encode(message).decode()
 
 
 def with_missed(text: str, missed: int) -> str:

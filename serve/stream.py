@@ -1,7 +1,8 @@
 """The websocket endpoint `/v1/stream`: requests in, replies and pushes out, every bound a named limit.
 
 Each connection has one reader and one writer. The reader turns requests into subscriptions and replies; the
-writer is the only one who sends, and takes what waits in the connection's mailbox. Nothing a client does or
+writer sends what waits in the connection's mailbox, and while it sleeps, because nothing does, the hub may
+write a prediction itself. Nothing a client does or
 leaves undone is waited for by anyone else.
 """
 
@@ -16,7 +17,7 @@ from fastapi import WebSocket, WebSocketDisconnect
 from lob.errors import InputError
 from serve.hub import Closing, Hub, Mailbox
 from serve.messages import OPERATIONS, Reply, Request, encode_text, parse_request, shorten
-from serve.socket_protocol import ABORT_KEY
+from serve.socket_protocol import ABORT_KEY, WRITE_NOW_KEY
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +73,7 @@ class StreamSession:
 
     def __init__(self, websocket: WebSocket, hub: Hub, limits: StreamLimits) -> None:
         self.connection_id = secrets.token_hex(8)
-        self.mailbox = Mailbox()
+        self.mailbox = Mailbox(websocket.scope["state"][WRITE_NOW_KEY])
         self.sending_since_s: float | None = None
         self._websocket = websocket
         self._hub = hub

@@ -1,6 +1,7 @@
 import asyncio
 import json
 from itertools import pairwise
+from random import Random
 
 import pytest
 from hypothesis import given
@@ -206,3 +207,68 @@ async def test_a_waiting_writer_wakes_for_a_message_and_for_the_end(hub, predict
     mailbox.close(1008, "later")
     await asyncio.wait_for(waiting, 1)
     assert (mailbox.closing.code, mailbox.closing.reason) == (1001, "over")
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("seed", range(8))
+async def test_what_is_sent_at_once_never_overtakes_what_waits(hub, prediction, seed: int) -> None:
+    random = Random(seed)
+    received, at_once = [], 0
+    socket_takes = True
+
+    def write_now(frame: bytes) -> bool:
+        nonlocal at_once
+        if socket_takes:
+            at_once += 1
+            received.append(json.loads(frame[frame.index(b"{") :]))
+        return socket_takes
+
+    mailbox = Mailbox(write_now)
+
+    async def write() -> None:
+        while True:
+            text = mailbox.take()
+            if text is None:
+                await mailbox.wait()
+                continue
+            for _ in range(random.randrange(4)):  # the writer has it, and its socket does not take it yet
+                await asyncio.sleep(0)
+            received.append(json.loads(text))
+
+    writer = asyncio.create_task(write())
+    hub.subscribe(mailbox, [TOPIC])
+    for number in range(600):
+        kind = random.random()
+        if kind < 0.1:
+            socket_takes = not socket_takes
+        elif kind < 0.15:
+            hub.publish_state("BTCUSDT", SymbolState.LIVE, "")
+        elif kind < 0.6:
+            hub.publish(prediction(update_id=number))
+        else:
+            await asyncio.sleep(0)
+    socket_takes = True
+    while received[-1]["seq"] < hub.topic_of("BTCUSDT").seq:
+        await asyncio.sleep(0)
+    writer.cancel()
+    for before, after in pairwise(received):
+        assert after["seq"] == before["seq"] + 1 + after.get("missed", 0)
+    assert 10 < at_once < len(received)
+    assert mailbox.missed == sum(message.get("missed", 0) for message in received)
+
+
+@pytest.mark.anyio
+async def test_nothing_is_sent_at_once_to_a_client_that_is_to_go(hub, prediction) -> None:
+    frames: list[bytes] = []
+    mailbox = Mailbox(lambda frame: not frames.append(frame))
+    hub.subscribe(mailbox, [TOPIC])
+    drain(mailbox)
+    waiting = asyncio.create_task(mailbox.wait())
+    await asyncio.sleep(0)
+    hub.publish(prediction())
+    assert len(frames) == 1
+    mailbox.close(1001, "over")
+    hub.publish(prediction())
+    assert len(frames) == 1
+    assert kinds(drain(mailbox)) == [("prediction", 3, 0)]
+    await waiting
