@@ -15,7 +15,7 @@ from inference.engines.selection import offered_precisions
 from inference.manifest import AccuracyCost
 from inference.precision import Precision
 from lob.errors import ArtifactError, InputError
-from training.forecast import served_rows
+from training.forecast import scored_rows
 from training.held_out import engine_logits
 from training.metrics import confusion_matrix, log_loss, log_softmax, macro_f1, reliability
 from training.pool import LabelledStream
@@ -59,7 +59,7 @@ def measure_costs(
         chosen = [precision for precision in wanted if precision in offered]
         for stream in streams if chosen else ():
             scored = _scored_rows(artifact, engine, stream)
-            if not scored.any():
+            if not len(scored):
                 continue
             exact = engine_logits(artifact, stream, PART, engine=engine)[scored]  # (N, H, C)
             for precision in chosen:
@@ -86,11 +86,11 @@ def require_within(costs: Iterable[AccuracyCost], limits: AccuracyLimits) -> Non
                 )
 
 
-def _scored_rows(artifact: Artifact, engine: str, stream: LabelledStream) -> NDArray[np.bool_]:
-    """(N,) the rows of the part that the engine answers."""
+def _scored_rows(artifact: Artifact, engine: str, stream: LabelledStream) -> NDArray[np.int64]:
+    """(N,) the rows of the part that the engine answers, of a long part every k-th."""
     manifest = artifact.manifest
     warm_after = manifest.window_length if engine == "ort-window" else manifest.warmup_rows
-    return served_rows(stream, PART, warm_after)
+    return scored_rows(stream, PART, warm_after)
 
 
 def _stream_costs(
@@ -98,7 +98,7 @@ def _stream_costs(
     engine: str,
     precision: Precision,
     stream: LabelledStream,
-    scored: NDArray[np.bool_],
+    scored: NDArray[np.int64],
     exact: NDArray[np.float32],
     reduced: NDArray[np.float32],
 ) -> Iterable[AccuracyCost]:

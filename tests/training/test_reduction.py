@@ -13,9 +13,9 @@ from inference.engines.selection import create_engine
 from lob.errors import ArtifactError, InputError
 from lob.window import RingWindow
 from mambalob import main
+from tests.training.plain_rows import served_rows
 from training.accuracy_cost import AccuracyLimits, measure_costs
 from training.dataset import write_dataset
-from training.forecast import served_rows
 from training.held_out import recorded_streams
 from training.reduction import reduce_artifact
 from training.run_directory import read_run
