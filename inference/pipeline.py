@@ -26,6 +26,7 @@ DEFAULT_STALL_MS = 5_000
 
 _LOST = {
     RowStatus.GAP: LifecycleEvent.GAP,
+    RowStatus.REFUSED: LifecycleEvent.REFUSED,
     RowStatus.CROSSED: LifecycleEvent.CROSSED,
     RowStatus.MALFORMED: LifecycleEvent.MALFORMED,
     RowStatus.OVERFLOW: LifecycleEvent.OVERFLOW,

@@ -21,7 +21,7 @@ from lob.sync import Verdict, sequence_verdict
 Integers = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
-DEFAULT_CAPACITY = 16_384
+DEFAULT_CAPACITY = 65_536
 """Levels a side, and levels a side of one message: well above what a full-depth feed of a day gathers."""
 
 BID_COUNT, ASK_COUNT, UPDATE_ID, USABLE, JOINED, RESTARTS, TICK_MANTISSA, TICK_DECIMALS = range(8)

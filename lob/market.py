@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from lob.bybit import book_topic
 from lob.captures.frames import CapturedFrame, InstrumentHint
 from lob.errors import InputError
 from lob.instrument import Instrument
@@ -40,9 +41,14 @@ from lob.market_publication import (
     run,
     top_levels,
 )
+from lob.messages import WHOLE_BOOK
 
-INTERVAL_MS = {1: 10, 50: 20, 200: 100, 500: 100, 1000: 200}
-"""How often Bybit sends each depth (v5 documentation, "Websocket Stream, Public, Orderbook")."""
+INTERVAL_MS = {1: 10, 50: 20, 200: 100, 500: 100, 1000: 200, WHOLE_BOOK: 200}
+"""How often Bybit sends each depth (v5 documentation, "Websocket Stream, Public": "Orderbook" and "Full
+Orderbook")."""
+
+WHOLE_BOOK_LEVELS = 2_000
+"""Levels a side that the simulated market has."""
 
 BURN_IN_US = 10_000_000
 """What passes before the first message, so that the market does not start from its artificial first book."""
@@ -70,7 +76,7 @@ class MarketConfiguration:
 
     def __post_init__(self) -> None:
         if self.depth not in INTERVAL_MS:
-            allowed = ", ".join(map(str, INTERVAL_MS))
+            allowed = ", ".join(str(depth) for depth in INTERVAL_MS if depth != WHOLE_BOOK) + " and full"
             raise InputError(f"depth: {self.depth} came, which Bybit does not send; allowed: {allowed}")
         if self.seed < 0:
             raise InputError(f"seed: {self.seed} came; allowed: 0 and above")
@@ -116,7 +122,7 @@ class SimulatedMarket:
     snapshot, then come deltas, `u` one higher each time, with `depth` levels a side at most after every one:
     a level that comes among the first `depth` because another left is sent as an insert, one that is pushed
     out of them as a delete. At depth 1 all are snapshots, as Bybit does, one without a change after 3 s
-    under the same `u` among them.
+    under the same `u` among them. The whole book begins with a snapshot too, which Bybit does not send.
     Which market it is depends on symbol, seed and depths, not on whether its trades are published.
     Raises InputError where a depth is none of Bybit's or comes twice.
     """
@@ -140,7 +146,7 @@ class SimulatedMarket:
     def topics(self) -> tuple[str, ...]:
         """The topics it publishes, as the exchange spells them."""
         symbol = self.configuration.symbol
-        books = tuple(f"orderbook.{depth}.{symbol}" for depth in self.depths)
+        books = tuple(book_topic(depth, symbol) for depth in self.depths)
         return (*books, f"publicTrade.{symbol}") if self.trades else books
 
     def generate(self, count: int | None = None) -> Iterator[tuple[int, bytes]]:
@@ -197,7 +203,7 @@ def shared_markets(
     for configuration in configurations:
         symbol, depth = configuration.symbol, configuration.depth
         if depth in depths.setdefault(symbol, []):
-            raise InputError(f"symbol, depth: orderbook.{depth}.{symbol} came twice; allowed: once")
+            raise InputError(f"symbol, depth: {book_topic(depth, symbol)} came twice; allowed: once")
         known = first.setdefault(symbol, configuration)
         if replace(known, depth=depth) != configuration:
             raise InputError(f"{symbol}: two markets came; allowed: one market a symbol, at several depths")
@@ -214,9 +220,10 @@ class _Run:
     """One run of the market: its arrays, behind calls."""
 
     def __init__(self, configuration: MarketConfiguration, depths: Sequence[int], *, trades: bool) -> None:
+        intervals_us = np.array([INTERVAL_MS[depth] * 1000 for depth in depths], np.int64)
+        depths = [WHOLE_BOOK_LEVELS if depth == WHOLE_BOOK else depth for depth in depths]
         count, widest = len(depths), max(depths)
         reach = max(100, 4 * widest)
-        intervals_us = np.array([INTERVAL_MS[depth] * 1000 for depth in depths], np.int64)
         self._rng = np.random.default_rng([configuration.seed, *configuration.symbol.encode()])
         self._step_us = int(np.gcd.reduce(intervals_us))
         self._elapsed_us = -BURN_IN_US

@@ -6,6 +6,8 @@ Source: Bybit API documentation v5, websocket stream, "Orderbook" and "Trade".
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
 
+from lob.bybit import book_topic
+
 KEPT_PRICES = 50_000
 """Printed prices remembered before they are forgotten: a bound on memory."""
 
@@ -49,7 +51,7 @@ class BookPrinter:
     """Prints the messages of one order-book topic, numbering them."""
 
     def __init__(self, symbol: str, depth: int, start_ms: int, grid: GridText) -> None:
-        self.topic = f"orderbook.{depth}.{symbol}"
+        self.topic = book_topic(depth, symbol)
         self._symbol = symbol
         self._start_ms = start_ms
         self._grid = grid

@@ -8,6 +8,9 @@ from typing import TypeAlias
 
 from msgspec import Raw, Struct
 
+WHOLE_BOOK = 0
+"""The depth of a stream of all levels."""
+
 
 class BookUpdate(Struct, gc=False):
     """A snapshot of the book or a change to it, levels still as the JSON text `[["price","size"],...]`.
@@ -15,7 +18,9 @@ class BookUpdate(Struct, gc=False):
     `first_update_id` to `update_id` is the range of changes it holds; `previous_update_id` is the update
     before it where the venue says so, else -1. `continues` marks a full replacement inside a running stream
     (Bybit's one-level topic sends nothing else): it overwrites the book and is no break. `depth` is the
-    topic's number of levels, 0 where the venue names none; `symbol` is empty where the message names none.
+    topic's number of levels, WHOLE_BOOK where the venue names none; `symbol` is empty where the message names
+    none. `exact` marks changes, and snapshots fetched beside them, that are joined where `update_id` and
+    `sequence` are the same (`lob.exact_join`).
     """
 
     symbol: str
@@ -30,6 +35,7 @@ class BookUpdate(Struct, gc=False):
     asks: bytes | Raw
     depth: int = 0
     continues: bool = False
+    exact: bool = False
 
 
 class Acknowledgement(Struct, gc=False):

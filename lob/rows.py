@@ -35,10 +35,11 @@ from lob.delta_scan import (
     scan_delta,
 )
 from lob.errors import InputError
+from lob.exact_join import FIRST_UPDATE_ID, ExactJoin, Join
 from lob.features import MID, empty_top, sample_row
 from lob.instrument import Instrument
 from lob.kernel import kernel
-from lob.messages import BookUpdate, Malformed, Message
+from lob.messages import WHOLE_BOOK, BookUpdate, Malformed, Message
 from lob.schema import LOB44, Schema, check_sampling
 from lob.venues import Decoder
 from lob.window import RingWindow
@@ -54,9 +55,9 @@ class RowStatus(IntEnum):
     """What a frame came to. ROW and SNAPSHOT leave a new row in the window; the others leave it alone.
 
     SNAPSHOT: the first row since the book started anew, alone in a window that was reset: the snapshot's
-    own, or that of the change after which both sides are there. GAP, CROSSED, MALFORMED and OVERFLOW leave
-    the book unusable (then WAITING) until the next snapshot; NOT_JSON does not, as the sequence shows the
-    loss if it was a book message.
+    own, or that of the change after which both sides are there, or of the one that a snapshot fetched apart
+    was joined at. GAP, CROSSED, MALFORMED and OVERFLOW leave the book unusable (then WAITING) until the next
+    snapshot; NOT_JSON does not, as the sequence shows the loss if it was a book message.
     """
 
     ROW = 0
@@ -72,6 +73,7 @@ class RowStatus(IntEnum):
     NOT_JSON = 10  # not JSON, or JSON of no known shape
     NOT_BOOK = 11  # well formed, but no book message
     OTHER_STREAM = 12  # a book message of another symbol or depth
+    REFUSED = 13  # a snapshot fetched apart does not fit the changes kept for it: another is needed
 
 
 ELSEWHERE = -1
@@ -89,12 +91,12 @@ _KEPT_FOR_SNAPSHOT = frozenset({RowStatus.WAITING.value, RowStatus.GAP.value})
 
 
 def book_capacity(depth: int | None) -> int:
-    """Levels a side that a book needs where its venue keeps it at `depth`; None: where it sends all levels.
+    """Levels a side that a book needs where its venue keeps it at `depth`; None, WHOLE_BOOK: all levels.
 
     Some to spare: one message may set new levels before it deletes old ones. Hundreds of books in one process
-    are not to take the 1 MiB each that a whole one has room for.
+    are not to take the 4 MiB each that a whole one has room for.
     """
-    if depth is None:
+    if depth is None or depth == WHOLE_BOOK:
         return DEFAULT_CAPACITY
     return min(DEFAULT_CAPACITY, max(LEAST_CAPACITY, 4 * depth))
 
@@ -149,7 +151,7 @@ class RowPath:
         self.book = OrderBook(instrument, book_capacity(depth) if capacity is None else capacity)
         self.window = RingWindow(window_length, schema.feature_count)
         self.outcome = 0
-        self.scans = scan and bool(decoder.scannable_topic(depth or 1))
+        self.scans = scan and bool(decoder.scannable_topic(1 if depth is None else depth))
         """Whether changes are read from their frames' bytes where those are as expected."""
         self._message: Message | None = None
         self._scanned: bytes | None = None  # the last frame, where nobody has asked for its message yet
@@ -160,6 +162,7 @@ class RowPath:
         self._fixed_depth = self._depth = depth
         self._snapshot_apart = decoder.snapshot_apart
         self._pending: deque[BookUpdate] = deque(maxlen=MAXIMUM_PENDING)
+        self._exact = ExactJoin()
         self._counts = [0] * len(_STATUSES)
         self.go_on_with(None)
         self._follow()
@@ -186,6 +189,8 @@ class RowPath:
             message.depth != self._depth and not self._takes_depth(message)
         ):
             code = RowStatus.OTHER_STREAM.value
+        elif message.exact:
+            code = self._on_exact(message, receive_ns)
         elif message.is_snapshot:
             code = self._on_snapshot(message, receive_ns)
         else:
@@ -218,6 +223,7 @@ class RowPath:
         self.book.invalidate()
         self._forget_rows()
         self._pending.clear()
+        self._exact.reset()
         self._depth = self._fixed_depth
         self._follow()
 
@@ -312,6 +318,37 @@ class RowPath:
             code = RowStatus.GAP.value
         return code
 
+    def _on_exact(self, update: BookUpdate, receive_ns: int) -> int:
+        """A change that goes on with the book, or else what is joined to one; a `RowStatus` as an int."""
+        book, lost = self.book, False
+        if book.usable:
+            if update.is_snapshot:
+                return RowStatus.IGNORED.value  # the book is in sequence without it
+            code = self._on_change_in_order(update)
+            if code != RowStatus.GAP.value:
+                return code
+            lost = True
+        join = self._exact.add_snapshot(update) if update.is_snapshot else self._exact.add_change(update)
+        if join is Join.JOINED:
+            snapshot, later = self._exact.take()
+            self._pending.extend(later)
+            code = self._on_snapshot(snapshot, receive_ns)
+            self._pending.clear()  # a snapshot that cannot be read leaves them
+            return code
+        if lost:
+            return RowStatus.GAP.value
+        return RowStatus.REFUSED.value if join is Join.REFUSED else RowStatus.WAITING.value
+
+    def _on_change_in_order(self, update: BookUpdate) -> int:
+        """Apply a change to a book in sequence, GAP where the venue counts anew or `sequence` falls."""
+        last_id, last_sequence = self.book.update_id, self._numbers[LAST_SEQUENCE]
+        falls = update.update_id == last_id + 1 and update.sequence < last_sequence
+        repeats = update.update_id == last_id and update.sequence == last_sequence
+        if falls or (update.update_id == FIRST_UPDATE_ID and not repeats):
+            self.book.invalidate()
+            return RowStatus.GAP.value
+        return self._on_change(update)
+
     def _on_snapshot(self, update: BookUpdate, receive_ns: int) -> int:
         """Start from a snapshot, join what was kept for it, sample; answers a `RowStatus` as an int."""
         book = self.book
@@ -324,6 +361,7 @@ class RowPath:
         if book.restarts != restarts:
             self._forget_rows()
         if status.value in _APPLIED:
+            self._exact.reset()
             self._take_times(update)
             numbers = self._numbers
             numbers[LAST_EXCHANGE] = numbers[LAST_EXCHANGE] or receive_ns // 1_000_000

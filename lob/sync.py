@@ -79,6 +79,7 @@ class LifecycleEvent(Enum):
     SNAPSHOT = auto()
     ENGINE_WARM = auto()
     GAP = auto()
+    REFUSED = auto()
     CROSSED = auto()
     ONE_SIDED = auto()
     MALFORMED = auto()
@@ -91,6 +92,7 @@ class LifecycleEvent(Enum):
 LOST_BOOK = frozenset(
     {
         LifecycleEvent.GAP,
+        LifecycleEvent.REFUSED,
         LifecycleEvent.CROSSED,
         LifecycleEvent.MALFORMED,
         LifecycleEvent.OVERFLOW,
@@ -107,6 +109,7 @@ REASONS = {
     LifecycleEvent.SNAPSHOT: "engine warming up since the snapshot",
     LifecycleEvent.ENGINE_WARM: "",
     LifecycleEvent.GAP: "gap in the book's sequence",
+    LifecycleEvent.REFUSED: "the snapshot does not fit the stream",
     LifecycleEvent.CROSSED: "crossed book",
     LifecycleEvent.ONE_SIDED: "one side of the book is empty",
     LifecycleEvent.MALFORMED: "malformed book message",

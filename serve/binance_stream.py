@@ -160,6 +160,10 @@ class BinanceStream:
         success = answer.error is None and not answer.code and not message
         return Reply(request_id=str(answer.id), success=success, message=message)
 
+    def snapshot_follows(self, topic: Topic) -> bool:
+        """False: it may be older than the first change, and is fetched at once."""
+        return False
+
     async def fetch_snapshot(self, topic: Topic) -> bytes | Reply | None:
         """The book's snapshot; None for trades, which have none; a refusal where it cannot be had."""
         if not isinstance(topic, DepthTopic):

@@ -12,9 +12,9 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from lob.bybit import BybitDecoder
+from lob.bybit import BybitDecoder, book_topic
 from lob.errors import InputError
-from lob.messages import Acknowledgement, VenueError
+from lob.messages import WHOLE_BOOK, Acknowledgement, VenueError
 from serve.rate_bound import RequestRate
 from serve.venue_stream import Operation, Reply, Topic
 
@@ -23,6 +23,8 @@ logger = logging.getLogger(__name__)
 Category = Literal["linear", "spot", "inverse"]
 CATEGORIES: tuple[str, ...] = get_args(Category)
 DEPTHS = (1, 50, 200, 500, 1000)
+FULL = "full"
+"""How a user asks for the whole book in place of a number of levels."""
 
 # A heartbeat every 20 s, as the documentation advises: an idle connection is cut.
 PING_FRAME = '{"op":"ping"}'
@@ -87,20 +89,22 @@ def rest_base_url(stream_url: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class BookTopic:
-    """The order-book topic of one symbol at one depth."""
+    """The order-book topic of one symbol at one depth, or of its whole book (`lob.messages.WHOLE_BOOK`)."""
 
     symbol: str
     depth: int
 
     def __post_init__(self) -> None:
         check_symbol(self.symbol)
-        if self.depth not in DEPTHS:
-            raise InputError(f"depth: {self.depth} came, {', '.join(map(str, DEPTHS))} are allowed")
+        if self.depth not in {*DEPTHS, WHOLE_BOOK}:
+            raise InputError(
+                f"depth: {self.depth} came, {', '.join(map(str, DEPTHS))} and {FULL} are allowed"
+            )
 
     @property
     def name(self) -> str:
         """The topic as the exchange spells it."""
-        return f"orderbook.{self.depth}.{self.symbol}"
+        return book_topic(self.depth, self.symbol)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,6 +120,11 @@ class TradeTopic:
     def name(self) -> str:
         """The topic as the exchange spells it."""
         return f"publicTrade.{self.symbol}"
+
+
+def read_depth(text: str) -> int:
+    """The depth that a user names: a number of levels, or `full` for the whole book."""
+    return WHOLE_BOOK if text == FULL else int(text)
 
 
 def check_symbol(symbol: str) -> None:
@@ -165,6 +174,10 @@ class BybitStream:
         if not isinstance(message, Acknowledgement) or message.operation != "subscribe":
             return None
         return Reply(request_id=message.request_id, success=message.success, message=message.message)
+
+    def snapshot_follows(self, topic: Topic) -> bool:
+        """False: a new subscription brings it."""
+        return False
 
     async def fetch_snapshot(self, topic: Topic) -> bytes | Reply | None:
         """None: a new subscription brings it."""

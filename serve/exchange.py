@@ -1,7 +1,8 @@
 """The local exchange: Bybit v5's public stream on a port of this machine, from captures or a simulation.
 
 The demo, the tests and the benchmarks connect to it over a real socket, with the same subscriber that
-connects to Bybit. It answers `instruments-info` and `healthz` over HTTP on the same port.
+connects to Bybit. It answers `instruments-info`, `full_orderbook` and `healthz` over HTTP on the
+same port.
 """
 
 import asyncio
@@ -22,8 +23,11 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request as HttpRequest
 from websockets.http11 import Response
 
+from lob.bybit import book_topic
 from lob.errors import InputError
+from lob.messages import WHOLE_BOOK
 from serve.bybit_stream import CATEGORIES, Category, category_of
+from serve.bybit_whole_book import SNAPSHOT_PATH
 from serve.exchange_client import ExchangeClient, ExchangeCounters
 from serve.fault_injection import FaultInjector
 from serve.fault_journal import BookJournal, FaultJournal
@@ -32,7 +36,8 @@ from serve.instruments_info import instruments_info
 from serve.listener import address_of, listen
 from serve.listing import Listing
 from serve.outbox import CLOSING_S, Outbox
-from serve.playback import Ending, Pace, Player
+from serve.playback import Ending, Pace, Player, Timeline
+from serve.whole_book_market import WholeBookDesk, changes_alone
 from serve.wire_faults import FaultyConnection
 
 logger = logging.getLogger(__name__)
@@ -110,7 +115,8 @@ class Exchange:
             on_injection=self.faults.record,
             is_heard=lambda topic: self.timelines[topic].is_heard,
         )
-        faults = () if plan.is_empty else (self._injector.inject,)
+        faults = (changes_alone,) if plan.is_empty else (self._injector.inject, changes_alone)
+        self._desk = WholeBookDesk(self._injector.snapshot_fault, keeps_past="old-snapshot" in plan.kinds)
         self.listing = listing
         self.counters = ExchangeCounters()
         self.ended = asyncio.Event()
@@ -131,7 +137,7 @@ class Exchange:
                 ending=configuration.ending,
                 faults=faults,
                 opening=self._injector.opening,
-                on_applied=self.books.record if self.books.is_needed else None,
+                on_applied=self._on_applied if self.books.is_needed or self._desk.keeps_past else None,
                 on_refusal=self.refuse,
                 on_end=self._on_market_end,
             )
@@ -285,13 +291,24 @@ class Exchange:
                 "faults": dict(self.faults.counts),
             }
             return _json_response(HTTPStatus.OK, msgspec.json.encode(health))
+        query = dict(parse_qsl(parts.query))
+        if parts.path == SNAPSHOT_PATH:
+            timeline = self.timelines.get(book_topic(WHOLE_BOOK, query.get("symbol", "")))
+            return _json_response(*self._desk.answer(timeline, query, time.time_ns() // 1_000_000))
         if parts.path == INSTRUMENTS_PATH:
-            query = dict(parse_qsl(parts.query))
             body = instruments_info(self.listing.instruments, query, time.time_ns() // 1_000_000)
             return _json_response(HTTPStatus.OK, body)
-        places = [*(STREAM_PATH + category for category in CATEGORIES), INSTRUMENTS_PATH, HEALTH_PATH]
+        streams = [STREAM_PATH + category for category in CATEGORIES]
+        places = [*streams, INSTRUMENTS_PATH, SNAPSHOT_PATH, HEALTH_PATH]
         body = msgspec.json.encode({"error": f"{parts.path} is not here; {', '.join(places)} are"})
         return _json_response(HTTPStatus.NOT_FOUND, body)
+
+    def _on_applied(self, timeline: Timeline) -> None:
+        """A topic's book has followed a frame of its market."""
+        if self.books.is_needed:
+            self.books.record(timeline)
+        if self._desk.keeps_past:
+            self._desk.follow(timeline)
 
     def _count_overrun(self) -> None:
         self.counters.overruns += 1

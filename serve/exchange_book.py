@@ -7,6 +7,7 @@ fault there cannot hide here.
 import msgspec
 
 from lob.book_digest import ASK, BID, MASK, level_digest
+from lob.bybit import is_whole_book
 
 Levels = list[tuple[str, str]]
 """Prices and sizes as the exchange prints them."""
@@ -87,6 +88,9 @@ class ExchangeBook:
         except (msgspec.DecodeError, ValueError, RecursionError):
             return
         update_id = message.data.u
+        if update_id == 1 and message.type != "snapshot" and is_whole_book(message.topic):
+            self._last = None  # the numbers begin anew, and no level is told
+            return
         if message.type == "snapshot" or update_id == 1:
             self._bids, self._asks, self._digest = {}, {}, 0
         elif self._last is None or update_id <= self._last.data.u:

@@ -12,7 +12,15 @@ from random import Random
 
 import msgspec
 
-from serve.fault_plan import SUBSCRIPTION_KINDS, TRUE_KINDS, FaultPlan, FaultRule
+from lob.bybit import is_whole_book
+from serve.fault_plan import (
+    SNAPSHOT_KINDS,
+    SUBSCRIPTION_KINDS,
+    TRUE_KINDS,
+    FaultPlan,
+    FaultRule,
+    is_possible,
+)
 from serve.faults import Delivery, Sent, is_delta
 from serve.frame_edits import (
     BookEdits,
@@ -137,20 +145,25 @@ class FaultInjector:
             delta = is_delta(delivery.market)
             chosen = None
             for one in topic.rules:
-                if one.rule.kind in SUBSCRIPTION_KINDS:
+                if one.rule.kind in SUBSCRIPTION_KINDS or not is_possible(one.rule.kind, topic.name):
                     continue
+                if is_whole_book(topic.name) and not delta:
+                    continue  # the market's own snapshot, which is not sent
                 if one.rule.meets(delivery.topic, delta=delta) and one.takes(elapsed_s):
                     chosen = chosen or one.rule
             if chosen is None and delta and elapsed_s >= random_due_s and self._is_heard(topic.name):
                 random_due_s = elapsed_s + self._random_pause_s(random)
-                chosen = FaultRule(kind=random.choice(plan.random_kinds))
-                if chosen.kind in SUBSCRIPTION_KINDS:
+                kinds = [kind for kind in plan.random_kinds if is_possible(kind, topic.name)]
+                chosen = FaultRule(kind=random.choice(kinds)) if kinds else None
+                if chosen is not None and chosen.kind in SUBSCRIPTION_KINDS:
                     self._armed[chosen.kind] += 1
                     chosen = None
             yield self._delivered(topic, delivery, chosen, elapsed_s)
 
     def opening(self, topic_name: str, snapshot: bytes) -> Sequence[bytes]:
         """What a new subscription of a topic is sent first."""
+        if is_whole_book(topic_name):
+            return ()
         if not self._takes_subscription("delta-first", topic_name, update_id(snapshot)):
             return (snapshot,)
         return (opening_delta(snapshot), snapshot)
@@ -159,6 +172,10 @@ class FaultInjector:
         """Whether a request to subscribe to `topics` is to be refused."""
         taken = [self._takes_subscription("reject", topic, 0) for topic in topics]
         return any(taken)
+
+    def snapshot_fault(self, topic: str, number: int) -> str:
+        """The kind of the fault that a request for a topic's whole book meets; empty for none."""
+        return next((kind for kind in SNAPSHOT_KINDS if self._takes_subscription(kind, topic, number)), "")
 
     def _topic(self, name: str) -> _Topic:
         topic = self._topics.get(name)

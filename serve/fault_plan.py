@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from lob.bybit import is_whole_book
 from lob.errors import InputError
 
 KINDS = {
@@ -39,6 +40,8 @@ KINDS = {
     "cut": "the connection ends in the middle of a message",
     "refuse": "all connections end, and new ones are refused for `seconds`",
     "reject": "a subscription is answered with success:false",
+    "old-snapshot": "a request for a whole book is answered with one of some time ago",
+    "failed-snapshot": "a request for a whole book is answered with HTTP 500",
     "clock": "`ts` and `cts` leap by `seconds`, which may be negative, for `frames` deltas",
 }
 """What can be injected."""
@@ -46,14 +49,25 @@ KINDS = {
 TRUE_KINDS = frozenset({"restart", "snapshot", "crossed", "one-sided"})
 """Faults of the market itself: the exchange's own book has them too."""
 
-SUBSCRIPTION_KINDS = frozenset({"delta-first", "reject"})
-"""Faults that meet subscriptions and not messages."""
+SNAPSHOT_KINDS = ("failed-snapshot", "old-snapshot")
+"""Faults that meet requests for whole books' snapshots, which no other topic has."""
+
+SUBSCRIPTION_KINDS = frozenset({"delta-first", "reject", *SNAPSHOT_KINDS})
+"""Faults that meet subscriptions or requests and not messages."""
+
+_IN_STREAM_KINDS = frozenset({"delta-first", "snapshot"})
+"""Faults by a snapshot in the stream, where a whole book has none."""
 
 WIRE_KINDS = frozenset(KINDS) - TRUE_KINDS - SUBSCRIPTION_KINDS
 
 DEFAULT_SECONDS = {"stall": 2.0, "freeze": 2.0, "drip": 1.0, "refuse": 2.0, "clock": -5.0}
 DEFAULT_FRAMES = {"late": 5, "fragments": 5, "clock": 50}
 DEFAULT_BYTES = {"oversized": 5 * 1024 * 1024}
+
+
+def is_possible(kind: str, topic: str) -> bool:
+    """Whether a fault of `kind` can befall `topic`."""
+    return kind not in (_IN_STREAM_KINDS if is_whole_book(topic) else SNAPSHOT_KINDS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,12 +162,15 @@ class FaultPlan:
         return not self.rules and self.random_every_s is None
 
     @property
+    def kinds(self) -> frozenset[str]:
+        """Which kinds may be injected."""
+        random = self.random_kinds if self.random_every_s is not None else ()
+        return frozenset({*(rule.kind for rule in self.rules), *random})
+
+    @property
     def needs_book(self) -> bool:
         """Whether a fault may need the market's whole book."""
-        kinds = {rule.kind for rule in self.rules}
-        if self.random_every_s is not None:
-            kinds.update(self.random_kinds)
-        return bool(kinds & TRUE_KINDS)
+        return bool(self.kinds & TRUE_KINDS)
 
 
 _NAMES = [one.name for one in fields(FaultRule) if one.name != "kind"]

@@ -117,6 +117,9 @@ class FeedConnection:
         counters.frames += 1
         counters.bytes += len(frame)
         consumer.on_frame(frame, receive_ns)
+        if one.snapshot_due and not one.fetching:
+            one.snapshot_due, one.fetching = False, True
+            self._begin_fetch(one)
         if consumer.needs_resync and not one.noticed:
             one.noticed = True
             self._attention.set()
@@ -189,7 +192,10 @@ class FeedConnection:
         if silent:
             self._check_others_live(one, now_s)
         apart = self._venue.snapshot_apart
-        asks = not apart or silent or one.leaves_first
+        follows = self._venue.snapshot_follows(one.topic)
+        lost = one.consumer.needs_resync or not again
+        runs_on = follows and lost and one.is_subscribed and not silent  # the stream needs a snapshot alone
+        asks = (not apart or silent or one.leaves_first) and not runs_on
         fetches = apart and one.consumer.keeps_book
         bounds = [self._request_bound] * asks + [self._snapshot_bound] * fetches
         wait_s = max((bound.wait_s(now_s) for bound in bounds), default=0.0)
@@ -211,11 +217,15 @@ class FeedConnection:
             if one.leaves_first:
                 await self._send("unsubscribe", one, self._next_id())
             await self._send("subscribe", one, request_id)
+        one.snapshot_due = follows
         if fetches:
-            task = asyncio.create_task(self._fetch(one), name=f"feed-snapshot {one.topic.name}")
-            self._fetches.add(task)
-            task.add_done_callback(self._fetches.discard)
+            self._begin_fetch(one)
         return math.inf
+
+    def _begin_fetch(self, one: Subscription) -> None:
+        task = asyncio.create_task(self._fetch(one), name=f"feed-snapshot {one.topic.name}")
+        self._fetches.add(task)
+        task.add_done_callback(self._fetches.discard)
 
     def _check_others_live(self, one: Subscription, now_s: float) -> None:
         """Raises ConnectionEndedError where the connection is as silent as the topic is."""

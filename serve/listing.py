@@ -9,9 +9,11 @@ from itertools import islice
 import msgspec
 
 from inference.capture_instrument import capture_instrument
+from lob.bybit import is_whole_book
 from lob.captures import Capture, CapturedFrame
 from lob.errors import InputError
 from lob.market import MarketConfiguration, SimulatedMarket, shared_markets
+from serve.captured_whole_book import whole_book_frames
 from serve.faults import TopicFrames
 
 SCANNED_FRAMES = 1_000
@@ -141,7 +143,13 @@ def capture_listing(
         source=f"{source} ({capture.source})" if capture.source else source,
         instruments=tuple(instruments),
         markets=tuple(
-            Market(topics=(topic,), open_frames=partial(_topic_frames, capture, topic)) for topic in topics
+            Market(
+                topics=(topic,),
+                open_frames=partial(
+                    whole_book_frames if is_whole_book(topic) else _topic_frames, capture, topic
+                ),
+            )
+            for topic in topics
         ),
     )
 

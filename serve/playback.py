@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from lob.bybit import is_whole_book
 from lob.errors import CaptureError, InputError
 from serve.exchange_book import ExchangeBook
 from serve.faults import Delivery, Fault, TopicFrames, faultless
@@ -89,9 +90,12 @@ class Timeline:
         return bool(self._subscriptions)
 
     def join(self, outbox: Outbox) -> Subscription:
-        """Subscribe a connection: the first one starts the market, a later one gets a snapshot at once."""
+        """Subscribe a connection: the first one starts the market, a later one gets a snapshot at once.
+
+        A whole book's changes begin with the next one: its snapshot is asked for by another way.
+        """
         subscription = Subscription(outbox)
-        if self.book.is_known:
+        if self.book.is_known and not is_whole_book(self.topic):
             for frame in self._player.opening(self.topic, self.book.snapshot()):
                 outbox.answer(frame)
         self._subscriptions[subscription] = None

@@ -10,6 +10,7 @@ import msgspec
 
 from inference.folder_lock import folder_lock
 from inference.rehearsal import warm_up_rows
+from lob.bybit import book_topic as bybit_topic
 from lob.captures.layout import recording_path, stream_directory
 from lob.captures.rotation import RotatingWriter, RotationPolicy
 from lob.captures.salvage import close_left
@@ -88,8 +89,11 @@ class RecorderConfig:
         if self.path is not None:
             return self.path.parent
         assert self.root is not None, "a configuration has a path or a root"
-        topic = f"orderbook.{self.depth}" if self.venue == "bybit" else "depth"
-        return stream_directory(self.root, self.venue, self.category, self.instrument.symbol, topic)
+        symbol = self.instrument.symbol
+        topic = (
+            bybit_topic(self.depth, symbol).removesuffix(f".{symbol}") if self.venue == "bybit" else "depth"
+        )
+        return stream_directory(self.root, self.venue, self.category, symbol, topic)
 
 
 class Recorder:

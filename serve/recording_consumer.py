@@ -1,7 +1,7 @@
 """What the feed hands a recorder's frames to: all are written, and the book is watched on the way."""
 
 from lob.captures.rotation import RotatingWriter
-from lob.messages import BookUpdate, Trades
+from lob.messages import Trades
 from lob.rows import RowStatus
 from serve.venue_stream import Topic, VenueStream
 
@@ -60,18 +60,20 @@ class RecordingConsumer:
 
     def on_frame(self, frame: bytes, receive_ns: int) -> None:
         """Write the frame, whatever it is, and see what it did to the book."""
+        rows = self._writer.rows
+        restarts = rows.book.restarts
         status = self._writer.record(receive_ns, frame)
         if status not in _NO_SIGN_OF_LIFE:
             self._fresh_ns = receive_ns
         if status in _LOST:
-            self._lose(f"{status.name.lower()} after update {self._writer.rows.update_id}")
+            self._lose(f"{status.name.lower()} after update {rows.update_id}")
             if self._writer.counted_as in _LOST:
                 self.lost_books += 1
                 self.gaps += status is RowStatus.GAP
-        elif status in _SOUND and self.awaits_snapshot:
-            message = self._writer.rows.message
-            if isinstance(message, BookUpdate) and message.is_snapshot:
-                self.needs_resync = self.awaits_snapshot = False
+        elif status is RowStatus.REFUSED:
+            self._lose(f"the snapshot does not fit the stream after update {rows.update_id}")
+        elif status in _SOUND and (rows.held_snapshot or rows.book.restarts != restarts):
+            self.needs_resync = self.awaits_snapshot = False
         if status is RowStatus.SNAPSHOT:
             self.snapshots += 1
         elif status in _UNREADABLE:

@@ -61,8 +61,8 @@ class ServiceConfig:
 
     `tick_sizes` holds those of the symbols whose exchange need not be asked; `cache_dir` is where the
     answers of the exchange are kept for the time when it does not answer, None keeps none. `trades` takes the
-    public trades in as well. `depth` is that of Bybit's topic; Binance sends the
-    whole book. `port` 0 takes any free one.
+    public trades in as well. `depth` is that of Bybit's topic, `lob.messages.WHOLE_BOOK` for all
+    levels; Binance sends the whole book. `port` 0 takes any free one.
     """
 
     symbols: tuple[str, ...]

@@ -52,6 +52,10 @@ class Subscription:
         """The request that is not answered yet."""
         self.fetching = False
         """Whether a snapshot is being fetched beside the stream."""
+        self.is_subscribed = False
+        """Whether the exchange has taken the topic by request on this connection."""
+        self.snapshot_due = False
+        """Whether the topic's next frame is to have its snapshot fetched."""
         self.leaves_first = False
         """Whether a request for the topic leaves it first, as the exchange may count it as subscribed."""
         self.pushed_s = -math.inf
@@ -66,6 +70,7 @@ class Subscription:
 
     def _begin(self) -> None:
         self.noticed = self.fetching = self.leaves_first = False
+        self.is_subscribed = self.snapshot_due = False
         self.pending_id = ""
         self.pushed_s = -math.inf
         self._asked_s = -math.inf
@@ -108,6 +113,7 @@ class Subscription:
         self.pending_id = ""
         self._unanswered_since_s = math.inf
         if reply.success:
+            self.is_subscribed = True
             self.leaves_first = False
             self._refusals_in_a_row = 0
         else:
@@ -120,7 +126,8 @@ class Subscription:
         """
         self.fetching = False
         consumer = self.consumer
-        if refusal is None and consumer.awaits_snapshot and not consumer.needs_resync:
+        applies = self._snapshot is not None  # at once, and waits for no change of the stream
+        if refusal is None and applies and consumer.awaits_snapshot and not consumer.needs_resync:
             answer = "what it answers is no snapshot of this book"
             refusal = Reply(request_id="", success=False, message=answer)
         if refusal is not None:

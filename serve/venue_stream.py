@@ -69,6 +69,12 @@ class VenueStream(Protocol):
     def reply_in(self, frame: bytes) -> Reply | None:
         """The answer to a subscription in `frame`; None for any other frame. Never raises."""
 
+    def snapshot_follows(self, topic: Topic) -> bool:
+        """Whether a snapshot is of use only once a change of `topic` has come, and is fetched only then.
+
+        A topic whose snapshot is lost is subscribed anew only where its stream has gone silent.
+        """
+
     async def fetch_snapshot(self, topic: Topic) -> bytes | Reply | None:
         """A snapshot as a frame, where the venue gives it apart from the stream; a refusal for none.
 

@@ -2,6 +2,7 @@
 
 from lob.venues import Venue
 from serve import binance_stream, bybit_stream
+from serve.bybit_whole_book import BybitWholeBookStream
 from serve.venue_stream import Topic, VenueStream
 
 
@@ -28,5 +29,5 @@ def trade_topic(venue: Venue, symbol: str, category: str) -> Topic:
 def venue_stream(venue: Venue, url: str, category: str) -> VenueStream:
     """The venue's words, for a stream at `url`."""
     if venue == "bybit":
-        return bybit_stream.BybitStream()
+        return BybitWholeBookStream(url, category)
     return binance_stream.BinanceStream(url, category)

@@ -13,6 +13,7 @@ class _Envelope(msgspec.Struct, gc=False):
     topic: str | None = None
     op: str | None = None
     ts: int | None = None
+    rest_code: int | None = msgspec.field(name="retCode", default=None)
 
 
 _decode = msgspec.json.Decoder(_Envelope).decode
@@ -48,12 +49,12 @@ class BybitLines:
 
     @staticmethod
     def recognises(line: bytes) -> bool:
-        """Whether `line` is a data message or an answer to a request."""
+        """Whether `line` is a data message or an answer to a request, of the stream or of REST."""
         try:
             envelope = _read(line)
         except ValueError:
             return False
-        return envelope.topic is not None or envelope.op is not None
+        return any(one is not None for one in (envelope.topic, envelope.op, envelope.rest_code))
 
     def frame(self, line: bytes) -> CapturedFrame:
         """The whole line is the frame; raises ValueError where it is no JSON object."""

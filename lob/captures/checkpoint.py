@@ -6,6 +6,7 @@ import msgspec
 import numpy as np
 
 from lob.book import Floats, Integers
+from lob.bybit import book_topic
 from lob.captures.recording import Checkpoint
 from lob.instrument import Instrument
 from lob.rows import RowPath
@@ -25,7 +26,7 @@ def book_checkpoint(rows: RowPath, depth: int, receive_ns: int) -> Checkpoint | 
 
 def _bybit(rows: RowPath, depth: int) -> dict[str, Any]:
     return {
-        "topic": f"orderbook.{depth}.{rows.symbol}",
+        "topic": book_topic(depth, rows.symbol),
         "type": "snapshot",
         "ts": rows.gateway_ms,
         "data": {

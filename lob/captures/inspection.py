@@ -27,6 +27,7 @@ _SNAPSHOTS, _CHANGES, _TRADES = "snapshots", "changes", "trades"
 _COUNTED = {
     RowStatus.IGNORED: "ignored",
     RowStatus.WAITING: "waiting",
+    RowStatus.REFUSED: "waiting",
     RowStatus.GAP: "gaps",
     RowStatus.CROSSED: "crossed",
     RowStatus.MALFORMED: "malformed",
@@ -72,7 +73,8 @@ class CaptureTally:
         message = rows.message
         update = message if isinstance(message, BookUpdate) else None
         if status in _APPLIED and update is not None:
-            self.counts[_SNAPSHOTS if update.is_snapshot else _CHANGES] += 1
+            joins = update.exact and status is RowStatus.SNAPSHOT  # at a change that came after its snapshot
+            self.counts[_SNAPSHOTS if update.is_snapshot or joins else _CHANGES] += 1
             whole = update.is_snapshot and rows.update_id == update.update_id
             self._unjoined = whole and rows.decoder.snapshot_apart
             self.depth = update.depth

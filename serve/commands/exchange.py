@@ -9,7 +9,8 @@ import click
 import msgspec
 
 from lob.captures import open_captures
-from lob.market import INTERVAL_MS, MarketConfiguration
+from lob.market import MarketConfiguration
+from serve.bybit_stream import DEPTHS, FULL, read_depth
 from serve.exchange import Exchange, ExchangeConfiguration
 from serve.fault_plan import KINDS, FaultPlan, read_rule, read_script
 from serve.listing import Listing, capture_listing, simulated_listing
@@ -29,8 +30,9 @@ RANDOM_EVERY_S = 10.0
     "--depth",
     "depths",
     multiple=True,
-    type=click.Choice([*map(str, INTERVAL_MS), "all"]),
-    help="Levels a side of the simulated market's topics, of one book [default: 50]; all: 1, 50, 200, 1000.",
+    type=click.Choice([*map(str, DEPTHS), FULL, "all"]),
+    help="Levels a side of the simulated market's topics, of one book [default: 50]; all: 1, 50, 200, 1000; "
+    "full: the whole book.",
 )
 @click.option("--trades", is_flag=True, help="Serve publicTrade of the simulated market too.")
 @click.option(
@@ -180,7 +182,7 @@ def command(
 def _depths(given: tuple[str, ...]) -> tuple[int, ...]:
     """The depths that the options name, each once."""
     names = [name for one in given or ("50",) for name in (ALL_DEPTHS if one == "all" else (one,))]
-    return tuple(dict.fromkeys(map(int, names)))
+    return tuple(dict.fromkeys(map(read_depth, names)))
 
 
 def _plan(

@@ -15,7 +15,7 @@ from lob.captures.salvage import close_left
 from lob.errors import InputError
 from lob.instrument import Instrument
 from lob.venues import Venue
-from serve.bybit_stream import CATEGORIES, DEPTHS
+from serve.bybit_stream import CATEGORIES, DEPTHS, FULL, read_depth
 from serve.instruments import find_instrument
 from serve.logs import configure_logging
 from serve.process import run_until_signalled
@@ -34,10 +34,10 @@ _DEFAULTS = RotationPolicy()
 )
 @click.option(
     "--depth",
-    type=click.Choice([str(depth) for depth in DEPTHS]),
+    type=click.Choice([*map(str, DEPTHS), FULL]),
     default="50",
     show_default=True,
-    help="Levels a side of Bybit's order-book topic; Binance sends the whole book.",
+    help="Levels a side of Bybit's order-book topic, or the whole book; Binance sends the whole book.",
 )
 @click.option("--trades", is_flag=True, help="Record the public trades too, into the same files.")
 @click.option(
@@ -126,14 +126,16 @@ def command(
     if (out is None) == (into is None):
         raise click.UsageError("one of --out FILE and --into DIR is needed")
     url, category = resolve_address(venue, url, category)
-    book_topic(venue, symbol, int(depth))  # a name that no exchange would list is found before it is asked
+    book_topic(
+        venue, symbol, read_depth(depth)
+    )  # a name that no exchange would list is found before it is asked
     if tick_size is None:
         instrument = find_instrument(url, category, symbol, venue=venue).instrument
     else:
         instrument = Instrument(symbol=symbol, tick_size=tick_size)
     config = RecorderConfig(
         venue=venue,
-        depth=int(depth),
+        depth=read_depth(depth),
         trades=trades,
         url=url,
         instrument=instrument,

@@ -10,7 +10,7 @@ from inference.engines.selection import ENGINE_NAMES
 from inference.pipeline import DEFAULT_STALL_MS
 from inference.precision import PRECISIONS
 from lob.venues import Venue
-from serve.bybit_stream import CATEGORIES, DEPTHS
+from serve.bybit_stream import CATEGORIES, DEPTHS, FULL, read_depth
 from serve.feed_policies import IdlePolicy, LagPolicy, StallPolicy
 from serve.instrument_cache import default_cache_dir
 from serve.keep_warm import KeepWarmPolicy
@@ -41,10 +41,10 @@ RECONNECT, IDLE, LAG = ReconnectPolicy(), IdlePolicy(), LagPolicy()
 )
 @click.option(
     "--depth",
-    type=click.Choice([str(depth) for depth in DEPTHS]),
+    type=click.Choice([*map(str, DEPTHS), FULL]),
     default="50",
     show_default=True,
-    help="Levels a side of Bybit's order-book topics; Binance sends the whole book.",
+    help="Levels a side of Bybit's order-book topics, or the whole book; Binance sends the whole book.",
 )
 @click.option("--trades", is_flag=True, help="Take the public trades in as well (no model reads them yet).")
 @click.option("--model", default=DEFAULT_MODEL, show_default=True, help="A model's name or directory.")
@@ -204,7 +204,7 @@ def command(
         ServiceConfig(
             symbols=symbols,
             venue=venue,
-            depth=int(depth),
+            depth=read_depth(depth),
             trades=trades,
             url=url,
             allow_plaintext=allow_plaintext,

@@ -23,7 +23,7 @@ with atheris.instrument_imports(include=["lob"]):
 from tests.fuzz.frame_streams import FrameStream, load_stream
 from tests.fuzz.plain_book import PlainBook
 
-STREAMS = ("bybit", "binance-coinm", "binance-spot")
+STREAMS = ("bybit", "binance-coinm", "binance-spot", "bybit-full")
 CAPACITY = 256  # a small book is made quickly, and its end is found
 SEEDS = 60
 
@@ -32,7 +32,7 @@ def check(stream: FrameStream, frames: list[bytes]) -> None:
     """Feed frames to a fresh path after the stream's first snapshot; raises where the path is wrong."""
     instrument = Instrument(symbol=stream.symbol, tick_size=stream.tick_size)
     path = RowPath(make_decoder(stream.venue), instrument, window_length=2, capacity=CAPACITY)
-    plain = PlainBook(stream.venue, stream.symbol, stream.tick_size)
+    plain = PlainBook(stream.venue, stream.symbol, stream.tick_size, whole=stream.whole)
     for frame in (stream.snapshots[0], *frames):
         plain.on_frame(frame, path.on_frame(frame, 1).name)
         bids, asks = path.book.bids(), path.book.asks()

@@ -30,7 +30,7 @@ class WrongError(AssertionError):
 
 @dataclass(frozen=True)
 class Update:
-    """One message; levels as they were parsed, not yet judged."""
+    """One message; levels as they were parsed, not yet judged. `sequence` is told of whole books alone."""
 
     symbol: str
     depth: int
@@ -40,6 +40,7 @@ class Update:
     previous: int
     bids: Any
     asks: Any
+    sequence: int = 0
 
 
 def _count(value: Any) -> int:
@@ -62,6 +63,24 @@ def read_bybit(document: Any) -> Update:
     return Update(symbol, int(depth), snapshot, number, number, -1, data["b"], data["a"])
 
 
+def read_whole(document: Any) -> Update:
+    """A message of Bybit's whole book, or the REST answer; raises where it is neither."""
+    in_stream = "topic" in document
+    data = document["data"] if in_stream else document["result"]
+    if in_stream:
+        read_bybit({**document, "topic": document["topic"].replace("orderbook.full.", "orderbook.0.", 1)})
+        if not document["topic"].startswith("orderbook.full."):
+            raise WrongError(f"topic {document['topic']!r} taken")
+    elif document["retCode"] != 0 or type(document["retCode"]) is not int:
+        raise WrongError(f"an answer with the code {document['retCode']!r} taken")
+    number, sequence = _count(data["u"]), _count(data.get("seq", 0))
+    snapshot = not in_stream or document["type"] == "snapshot"
+    if sequence == 0 and not (in_stream and snapshot):
+        raise WrongError("taken without a sequence")
+    depth = -1 if in_stream and snapshot else 0
+    return Update(data["s"], depth, snapshot, number, number, -1, data["b"], data["a"], sequence)
+
+
 def read_binance(document: Any) -> Update:
     """Binance's depth update in a combined stream, or the REST snapshot; raises where it is neither."""
     data = document.get("data")
@@ -77,10 +96,50 @@ def read_binance(document: Any) -> Update:
     )
 
 
+class WholeJoin:
+    """What a whole book's subscriber keeps for the snapshot: runs of changes, as lists made anew."""
+
+    KEPT = 500
+
+    def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin from nothing."""
+        self._run: list[Update] = []
+        self._fetched: Update | None = None
+
+    def add(self, update: Update) -> list[Update] | None:
+        """Snapshot and changes that join now; None where none do."""
+        run = self._run
+        if update.is_snapshot:
+            if self._fetched is None or update.sequence >= self._fetched.sequence:
+                self._fetched = update
+        elif update.last == 1:
+            if run and (run[0].last, run[0].sequence) == (1, update.sequence):
+                return None
+            self._run, self._fetched = [update], None
+        elif run and (update.sequence, update.last) <= (run[-1].sequence, run[-1].last):
+            return None
+        elif run and update.last == run[-1].last + 1:
+            self._run = [*run, update][-self.KEPT :]
+        else:
+            self._run = [update]
+        fetched, run = self._fetched, self._run
+        if fetched is None or not run:
+            return None
+        for place, one in enumerate(run):
+            if (one.last, one.sequence) == (fetched.last, fetched.sequence):
+                return [fetched, *run[place + 1 :]]
+        if not (fetched.last > run[-1].last and fetched.sequence > run[-1].sequence):
+            self._fetched = None
+        return None
+
+
 class PlainBook:
     """The book as a careful and slow subscriber keeps it."""
 
-    def __init__(self, venue: str, symbol: str, tick_size: str) -> None:
+    def __init__(self, venue: str, symbol: str, tick_size: str, *, whole: bool = False) -> None:
         self.bids: Side = {}
         self.asks: Side = {}
         self.update_id = 0
@@ -88,7 +147,9 @@ class PlainBook:
         self._joined = False
         self._symbol = symbol
         self._apart = venue == "binance"
-        self._read = read_binance if self._apart else read_bybit
+        self._read = read_whole if whole else read_binance if self._apart else read_bybit
+        self._join_whole = WholeJoin() if whole else None
+        self._sequence = 0
         tick = Decimal(tick_size)
         self._decimals = max(0, -int(tick.as_tuple().exponent))
         self._mantissa = int(tick.scaleb(self._decimals))
@@ -97,7 +158,9 @@ class PlainBook:
 
     def on_frame(self, frame: bytes, status: str) -> None:
         """Follow what the path said of a frame; raises WrongError where it should not have said so."""
-        if status in APPLIED:
+        if self._join_whole is not None:
+            self._on_whole(frame, status, self._join_whole)
+        elif status in APPLIED:
             update = self._parse(frame)
             if update.is_snapshot:
                 self._start(update)
@@ -115,6 +178,52 @@ class PlainBook:
                 self._keep(frame, status)
         elif status == "WAITING" and self._apart:
             self._keep(frame, status)
+
+    def _on_whole(self, frame: bytes, status: str, join: "WholeJoin") -> None:
+        """A frame of a stream whose snapshot is joined where both its numbers are a change's."""
+        if status in {"NOT_JSON", "NOT_BOOK", "OTHER_STREAM"}:
+            return
+        update = self._parse(frame)
+        if update.depth == -1:  # a snapshot in the stream
+            self.usable = False
+            if status in APPLIED:
+                self._start(update)
+                self._sequence = update.sequence
+                join.forget()
+            return
+        if self.usable:
+            if update.is_snapshot or status == "IGNORED":
+                old = update.last <= self.update_id and update.sequence <= self._sequence
+                if status != "IGNORED" or not (update.is_snapshot or old):
+                    raise WrongError(f"{status} in a book in sequence at {self.update_id}")
+                return
+            if status in APPLIED:
+                if update.last == 1 or update.sequence < self._sequence:
+                    raise WrongError(
+                        f"{update.last}, {update.sequence} after {self.update_id}, {self._sequence}"
+                    )
+                self._change(update)
+                self._sequence = update.sequence
+                return
+            self.usable = False
+            if status != "GAP":
+                return
+        joined = join.add(update)
+        if (joined is not None) != (status in APPLIED or status in SPOILT - {"GAP"}):
+            raise WrongError(f"{status}, but {'it joins' if joined else 'nothing joins'}")
+        if joined is None:
+            return
+        join.forget()
+        try:
+            for place, one in enumerate(joined):
+                (self._apply if place else self._start)(one)
+                if not self.usable:
+                    break
+        except WrongError:
+            self.usable = False
+        self._sequence = joined[-1].sequence
+        if self.usable != (status in APPLIED):
+            raise WrongError(f"{status}, but the join is {'sound' if self.usable else 'spoilt'}")
 
     def compare(self, usable: bool, update_id: int, bids: Side, asks: Side) -> None:
         """Hold a book against this one."""

@@ -75,7 +75,7 @@ class Fuzzer:
         self._path = self._make_path(
             stream.venue, Instrument(symbol=stream.symbol, tick_size=stream.tick_size)
         )
-        self._plain = PlainBook(stream.venue, stream.symbol, stream.tick_size)
+        self._plain = self._plain_book()
         self._recent: list[bytes] = []
         self._feed(stream.snapshots[0])
 
@@ -94,11 +94,21 @@ class Fuzzer:
                 snapshot = stream.snapshots[index]
                 if random.random() < 0.05:
                     self._feed_mutated(snapshot)
-                if self._stream.venue == "binance" or random.random() < 0.01:
+                apart = stream.whole or stream.venue == "binance"
+                if apart or random.random() < 0.01:
                     self._path.reset()  # as on a new connection: the snapshot may be older than the book
-                    self._plain = PlainBook(stream.venue, stream.symbol, stream.tick_size)
+                    self._plain = self._plain_book()
                     report.resets += 1
+                if stream.whole and random.random() < 0.5:
+                    # The snapshot comes when some changes are kept for it, of which it joins the first.
+                    for frame in stream.frames[index : index + random.randint(1, 4)]:
+                        self._feed(frame)
+                        index += 1
+                    if random.random() < 0.5:
+                        self._feed_mutated(snapshot)
                 self._feed(snapshot)
+                if index >= len(stream.frames):
+                    continue
             frame = stream.frames[index]
             if len(frame) <= LONGEST:
                 for _ in range(MUTATIONS_A_FRAME):
@@ -107,6 +117,10 @@ class Fuzzer:
             self._feed(frame)
             index += 1
         faulthandler.cancel_dump_traceback_later()
+
+    def _plain_book(self) -> PlainBook:
+        stream = self._stream
+        return PlainBook(stream.venue, stream.symbol, stream.tick_size, whole=stream.whole)
 
     def _feed_mutated(self, frame: bytes) -> str:
         self._report.mutated += 1

@@ -1,5 +1,6 @@
 """The fuzzing in short, and that it finds what it is for."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -88,4 +89,40 @@ def test_wrong_paths_are_found(
         return wrong(row_path(venue, instrument).decoder, instrument, window_length=10)
 
     report = fuzz(stream_named("bybit"), "bybit", make, 5_000, seed=4)
+    assert any(found in finding["error"] for finding in report.findings)
+
+
+class NumberAlone(RowPath):
+    """Wrong: joins a whole book's snapshot by `u`, whatever `seq` says."""
+
+    def on_frame(self, frame: bytes, receive_ns: int) -> RowStatus:
+        changes = self._exact._changes
+        found = re.search(rb'"retCode":0.*"u":(\d+),"seq":\d+', frame)
+        for one in changes if found else ():
+            if one.update_id == int(found[1]):
+                frame = re.sub(rb'"seq":\d+', b'"seq":%d' % one.sequence, frame)
+        return super().on_frame(frame, receive_ns)
+
+
+class Impatient(RowPath):
+    """Wrong: says that a whole book's snapshot is joined before a change came to it."""
+
+    def on_frame(self, frame: bytes, receive_ns: int) -> RowStatus:
+        status = super().on_frame(frame, receive_ns)
+        if status is RowStatus.WAITING and b'"retCode"' in frame:
+            return RowStatus.SNAPSHOT
+        return status
+
+
+@pytest.mark.parametrize(
+    ("wrong", "found"),
+    [(NumberAlone, "but nothing joins"), (Impatient, "but nothing joins"), (Deaf, "usable")],
+)
+def test_wrong_joins_are_found(
+    wrong: type[RowPath], found: str, stream_named: Callable[[str], FrameStream]
+) -> None:
+    def make(venue: str, instrument: Instrument) -> RowPath:
+        return wrong(row_path(venue, instrument).decoder, instrument, window_length=10)
+
+    report = fuzz(stream_named("bybit-full"), "bybit-full", make, 20_000, seed=4)
     assert any(found in finding["error"] for finding in report.findings)

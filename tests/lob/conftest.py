@@ -37,7 +37,7 @@ class DictionaryBook:
         return sorted(self.bids.items(), reverse=True)[:levels], sorted(self.asks.items())[:levels]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_dictionary_book() -> Callable[[], DictionaryBook]:
     """Makes an empty dictionary book."""
     return DictionaryBook

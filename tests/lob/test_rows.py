@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from lob.book import DEFAULT_CAPACITY, BookStatus
 from lob.errors import InputError
 from lob.instrument import Instrument
-from lob.messages import Acknowledgement, Malformed, Pong
+from lob.messages import WHOLE_BOOK, Acknowledgement, Malformed, Pong
 from lob.rows import RowPath, RowStatus, book_capacity
 from lob.schema import LOB44, Schema
 from lob.venues import make_decoder
@@ -119,8 +119,8 @@ def test_doubtful_book_gives_no_rows_until_a_snapshot(
 
 
 def test_a_book_of_a_known_depth_takes_no_more_room_than_it_needs(bybit_frame: Frame) -> None:
-    capacities = [book_capacity(depth) for depth in (1, 50, 200, 500, 1000, None)]
-    assert capacities == [1_024, 1_024, 1_024, 2_000, 4_000, DEFAULT_CAPACITY]
+    capacities = [book_capacity(depth) for depth in (1, 50, 200, 500, 1000, None, WHOLE_BOOK)]
+    assert capacities == [1_024, 1_024, 1_024, 2_000, 4_000, DEFAULT_CAPACITY, DEFAULT_CAPACITY]
     path = bybit_path(depth=50)
     full = [(f"{1000 - level / 10:.1f}", "1") for level in range(1_025)]
     asks = [("1000.1", "1")]

@@ -79,6 +79,7 @@ TABLE = {  # the state after each event, by the state before it, in the order of
     LifecycleEvent.ENGINE_WARM: [CONNECTING, WAITING, LIVE, LIVE, STALE],
     LifecycleEvent.ONE_SIDED: [CONNECTING, WAITING, WARMING, WARMING, STALE],
     LifecycleEvent.GAP: LOST,
+    LifecycleEvent.REFUSED: LOST,
     LifecycleEvent.CROSSED: LOST,
     LifecycleEvent.MALFORMED: LOST,
     LifecycleEvent.OVERFLOW: LOST,

@@ -69,7 +69,7 @@ def test_a_symbol_no_exchange_would_list_is_refused(symbol: str) -> None:
 
 
 def test_a_depth_the_exchange_does_not_push_is_refused() -> None:
-    with pytest.raises(InputError, match="depth: 25 came, 1, 50, 200, 500, 1000 are allowed"):
+    with pytest.raises(InputError, match="depth: 25 came, 1, 50, 200, 500, 1000 and full are allowed"):
         BookTopic(symbol="BTCUSDT", depth=25)
 
 
