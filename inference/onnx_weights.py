@@ -67,13 +67,6 @@ class OnnxWeights:
             raise ArtifactError(f"{self.source}: initializer {name}: {shape} came, one number is allowed")
         return float(found.reshape(())[()])
 
-    def only_node(self, operator: str) -> OnnxNode:
-        """The one node of `operator`; raises ArtifactError where there is not just one."""
-        found = [node for node in self.nodes if node.operator == operator]
-        if len(found) != 1:
-            raise ArtifactError(f"{self.source}: {len(found)} nodes {operator} came, one is allowed")
-        return found[0]
-
 
 def read_weights(model: bytes, source: str) -> OnnxWeights:
     """What `model`, the bytes of an ONNX file, holds; `source` names it in messages.
@@ -98,6 +91,23 @@ def read_weights(model: bytes, source: str) -> OnnxWeights:
     if not nodes:
         raise ArtifactError(f"{source}: not an ONNX file: no graph node in it")
     return OnnxWeights(source=source, tensors=tensors, nodes=tuple(nodes))
+
+
+def read_nodes(model: bytes, source: str) -> tuple[OnnxNode, ...]:
+    """The nodes of the main graph of `model` in their order, whatever its tensors are.
+
+    Raises ArtifactError where it is not an ONNX file.
+    """
+    try:
+        return tuple(
+            _node(nested(content))
+            for number, value in fields(memoryview(model))
+            if number == _MODEL_GRAPH
+            for part, content in fields(nested(value))
+            if part == _GRAPH_NODE
+        )
+    except (ValueError, IndexError, struct.error) as error:
+        raise ArtifactError(f"{source}: not an ONNX file: {error}") from error
 
 
 def _node(node: memoryview) -> OnnxNode:

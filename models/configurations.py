@@ -73,17 +73,20 @@ class MambaLOBConfig:
     def state_shapes(self) -> dict[str, tuple[int, ...]]:
         """Name and shape of each state tensor of one stream, without the batch axis, in their order.
 
-        conv_<layer>: the last conv_width - 1 inputs of the convolution; scan_<layer>: (heads, N, head width),
-        where each channel of the S6 block is a head of width 1.
+        conv_<layer>: the last conv_width - 1 inputs of the convolution; scan_<layer>: (heads, N, head width)
+        of the SSD block, (N, E) of the S6 block.
         """
+        scan: tuple[int, ...]
         if self.block == "ssd":
-            channels, heads, width = self.inner_width + 2 * self.state_size, self.heads, self.head_width
+            channels = self.inner_width + 2 * self.state_size
+            scan = (self.heads, self.state_size, self.head_width)
         else:
-            channels, heads, width = self.inner_width, self.inner_width, 1
+            channels = self.inner_width
+            scan = (self.state_size, self.inner_width)
         shapes: dict[str, tuple[int, ...]] = {}
         for layer in range(self.layers):
             shapes[f"conv_{layer}"] = (self.conv_width - 1, channels)
-            shapes[f"scan_{layer}"] = (heads, self.state_size, width)
+            shapes[f"scan_{layer}"] = scan
         return shapes
 
     def as_dict(self) -> dict[str, Any]:

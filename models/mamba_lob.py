@@ -10,6 +10,7 @@ Letters: B batch, T time, F features, D width, H horizons, C classes (0 down, 1 
 """
 
 import torch
+import torch.nn.functional as F  # noqa: N812 - PyTorch's own name for it
 from torch import Tensor, nn
 
 from lob.schema import schema_named
@@ -68,7 +69,8 @@ class MambaLOB(nn.Module):
         """(B, T, F) and a state -> (B, T, H, C) and the state after the last row; differentiable in both."""
         x = self.normaliser(x)  # (B, T, F)
         update, residual, next_state = self._blocks(x, state)
-        return self._readout(update, residual, x), *next_state
+        logits = self._readout(update, residual, x)  # (B, T, H * C)
+        return logits.reshape(*x.shape[:-1], len(self.config.horizons), self.config.classes), *next_state
 
     def forward_last(self, x: Tensor) -> Tensor:
         """(B, T, F) -> (B, H, C): the last position of `forward`, and no other is read out."""
@@ -76,12 +78,14 @@ class MambaLOB(nn.Module):
         state = () if exporting() else self.initial_state(x.shape[0])
         x = self.normaliser(x)  # (B, T, F)
         update, residual, _ = self._blocks(x, state)
-        return self._readout(update[:, -1:], residual[:, -1:], x[:, -1:]).squeeze(1)
+        last = (rows.select(1, -1) for rows in (update, residual, x))
+        return self._of_one_row(self._readout(*last))
 
     def step(self, x: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
         """One row (B, F) and a state -> (B, H, C) and the next state; T of them equal `forward`."""
-        logits, *next_state = self.forward_from(x.unsqueeze(1), *state)
-        return logits.squeeze(1), *next_state
+        x = self.normaliser(x.unsqueeze(1))  # (B, 1, F)
+        update, residual, next_state = self._blocks(x, state)
+        return self._of_one_row(self._readout(update, residual, x)), *next_state
 
     def _blocks(self, x: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
         """Normalised rows -> the last block's update, its stream, both (B, T, D); the state."""
@@ -96,11 +100,17 @@ class MambaLOB(nn.Module):
         return update, residual, tuple(next_state)
 
     def _readout(self, update: Tensor, residual: Tensor, x: Tensor) -> Tensor:
-        """The last update and stream (B, T, D), normalised rows (B, T, F) -> logits (B, T, H, C)."""
-        normed, _ = add_rms_norm(update, residual, self.norm_weight, EPSILON)  # (B, T, D)
-        direct = self.linear(x[..., self.linear_columns])  # (B, T, H * C)
-        logits: Tensor = self.head(normed) + direct + self.linear_bias  # (B, T, H * C)
-        return logits.reshape(*x.shape[:-1], len(self.config.horizons), self.config.classes)
+        """The last update and stream (..., D), normalised rows (..., F) -> logits (..., H * C)."""
+        normed, _ = add_rms_norm(update, residual, self.norm_weight, EPSILON)  # (..., D)
+        columns = self.linear_columns
+        # Zeros for the other features, constant in a graph, cost less there than cutting the row.
+        linear = F.pad(self.linear.weight, (0, 0, columns.start, self.features - columns.stop))
+        logits: Tensor = self.head(normed) + x @ linear + self.linear_bias
+        return logits
+
+    def _of_one_row(self, logits: Tensor) -> Tensor:
+        """(B, H * C) or (B, 1, H * C) -> (B, H, C)."""
+        return logits.reshape(-1, len(self.config.horizons), self.config.classes)
 
 
 class Layer(nn.Module):

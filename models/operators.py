@@ -60,17 +60,31 @@ def silu(x: Tensor) -> Tensor:
     return F.silu(x)
 
 
-def time_step(x: Tensor, bias: Tensor) -> Tensor:
-    """dt = log(1 + exp(x + bias)), above 0: x (B, T, G), bias (G,) (Gu & Dao 2023, algorithm 2)."""
+def log_decay(x: Tensor, bias: Tensor, rates: Tensor) -> Tensor:
+    """g = rates * log(1 + exp(x + bias)): x (B, T, H), bias and rates (H,), rates below 0.
+
+    The time step dt = log(1 + exp(x + bias)) of Gu & Dao 2023, algorithm 2, times the rates A.
+    """
     if exporting():
         return torch.onnx.ops.symbolic(
             "com.microsoft::LinearAttentionGate",
-            (x, bias, torch.ones_like(bias)),
+            (x, bias, rates),
             dtype=x.dtype,
             shape=x.shape,
             version=DOMAIN_VERSION,
         )
-    return F.softplus(x + bias)
+    return rates * F.softplus(x + bias)
+
+
+def softplus(x: Tensor) -> Tensor:
+    """log(1 + exp(x)), any shape.
+
+    onnxruntime's own Softplus takes one number at a time, 11 ns each; its exponential and logarithm of
+    vectors take 2. Exported are those two, kept from overflow: above 80 the answer is x.
+    """
+    if exporting():
+        return torch.maximum(torch.log(torch.exp(x.clamp(max=80.0)) + 1), x)
+    return F.softplus(x)
 
 
 def causal_conv(x: Tensor, weight: Tensor, bias: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -100,21 +114,39 @@ def causal_conv(x: Tensor, weight: Tensor, bias: Tensor, state: Tensor | None) -
 
 
 def linear_attention(
-    v: Tensor, log_decay: Tensor, k: Tensor, q: Tensor, state: Tensor | None, *, heads: int
+    v: Tensor, g: Tensor, k: Tensor, q: Tensor, state: Tensor | None, *, heads: int
 ) -> tuple[Tensor, Tensor]:
     """The exported node of a gated recurrence S_t = exp(g_t) S_{t-1} + k_t (x) v_t, y_t = q_t S_t.
 
-    v (B, T, heads * P), log_decay g (B, T, heads) or (B, T, heads * N), k and q (B, T, N) for all heads,
+    v (B, T, heads * P), g (B, T, heads) or (B, T, heads * N), k and q (B, T, N) for all heads,
     state (B, heads, N, P), None for zeros -> (y (B, T, heads * P), state (B, heads, N, P)). Only while
     exporting; PyTorch's arithmetic for it is in `models.scan`.
     """
     batch, _, channels = v.shape
     y, next_state = torch.onnx.ops.symbolic_multi_out(
         "com.microsoft::LinearAttention",
-        (q, k, v, state, log_decay),
+        (q, k, v, state, g),
         attrs={"update_rule": "gated", "q_num_heads": 1, "kv_num_heads": heads, "scale": 1.0},
         dtypes=(v.dtype, v.dtype),
         shapes=(v.shape, (batch, heads, k.shape[-1], channels // heads)),
         version=DOMAIN_VERSION,
     )
     return y, next_state
+
+
+def state_space_step(v: Tensor, decay: Tensor, k: Tensor, q: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+    """The exported nodes of one row of S_t = decay_t * S_{t-1} + k_t (x) v_t, y_t = q_t S_t.
+
+    v (B, 1, E), decay and state (B, N, E), k and q (B, 1, N) -> (y (B, 1, E), state (B, N, E)). Only while
+    exporting. With channels last all four are operations on long vectors.
+    """
+    written = torch.onnx.ops.symbolic(
+        "com.microsoft::FusedMatMul",
+        (k, v),
+        attrs={"transA": 1},
+        dtype=v.dtype,
+        shape=state.shape,
+        version=DOMAIN_VERSION,
+    )
+    state = decay * state + written
+    return q @ state, state

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from models.configurations import MambaLOBConfig
-from models.operators import causal_conv, exporting, linear_attention, silu, time_step
+from models.operators import causal_conv, exporting, linear_attention, silu, softplus, state_space_step
 from models.projection import Projection
 from models.scan import s6_chunked
 from models.time_step import initial_dt_bias
@@ -43,22 +43,24 @@ class S6Block(nn.Module):
     def forward(
         self, x: Tensor, conv_state: Tensor | None, scan_state: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """(B, T, width), (B, K - 1, E), (B, E, N, 1) -> the update (B, T, width) and the two states."""
+        """(B, T, width), (B, K - 1, E), (B, N, E) -> the update (B, T, width) and the two states."""
         config = self.config
         E, N, R = config.inner_width, config.state_size, config.dt_rank
         x, z = torch.split(self.in_proj(x), [E, E], dim=-1)  # (B, T, E), (B, T, E)
         x, conv_state = causal_conv(x, self.conv_weight, self.conv_bias, conv_state)
         x = silu(x)  # (B, T, E)
         dt, k, q = torch.split(self.x_proj(x), [R, N, N], dim=-1)  # (B, T, R), (B, T, N), (B, T, N)
-        dt = time_step(self.dt_proj(dt), self.dt_bias)  # (B, T, E)
+        dt = softplus(self.dt_proj(dt) + self.dt_bias)  # (B, T, E)
         A = -torch.exp(self.A_log)  # (E, N)
         v = dt * x  # (B, T, E)
-        if exporting():
+        if not exporting():
+            assert scan_state is not None, "only an exported graph starts by itself"
+            y, scan_state = s6_chunked(v, dt, A, k, q, scan_state.mT, config.chunk_rows)  # (B, T, E)
+            scan_state = scan_state.mT  # (B, N, E)
+        elif scan_state is not None:
+            y, scan_state = state_space_step(v, torch.exp(dt * A.T), k, q, scan_state)  # (B, 1, E)
+        else:
             g = (dt.unsqueeze(-1) * A).flatten(-2)  # (B, T, E * N)
             y, scan_state = linear_attention(v, g, k, q, scan_state, heads=E)  # (B, T, E)
-        else:
-            assert scan_state is not None, "only an exported graph starts by itself"
-            y, scan_state = s6_chunked(v, dt, A, k, q, scan_state.squeeze(-1), config.chunk_rows)
-            scan_state = scan_state.unsqueeze(-1)  # (B, E, N, 1)
         y = (y + x * self.D) * silu(z)  # (B, T, E)
         return self.out_proj(y), conv_state, scan_state

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from models.configurations import MambaLOBConfig
-from models.operators import causal_conv, exporting, linear_attention, rms_norm, silu, time_step
+from models.operators import causal_conv, exporting, linear_attention, log_decay, rms_norm, silu
 from models.projection import Projection
 from models.scan import ssd_chunked
 from models.time_step import initial_dt_bias
@@ -54,9 +54,9 @@ class SSDBlock(nn.Module):
         z, xkq, dt = torch.split(self.in_proj(x), self.parts, dim=-1)
         xkq, conv_state = causal_conv(xkq, self.conv_weight, self.conv_bias, conv_state)
         x, k, q = torch.split(silu(xkq), [E, N, N], dim=-1)  # (B, T, E), (B, T, N), (B, T, N)
-        dt = time_step(dt, self.dt_bias)  # (B, T, H)
-        g = dt * -torch.exp(self.A_log)  # (B, T, H)
-        v = (dt @ self.head_of_channel) * x  # (B, T, E)
+        A = -torch.exp(self.A_log)  # (H,)
+        g = log_decay(dt, self.dt_bias, A)  # (B, T, H)
+        v = (g @ (self.head_of_channel / A[:, None])) * x  # (B, T, E): dt = g / A
         if exporting():
             y, scan_state = linear_attention(v, g, k, q, scan_state, heads=config.heads)  # (B, T, E)
         else:

@@ -168,19 +168,23 @@ def _fold(model: onnx_ir.Model) -> None:
 def _name_constants(graph: onnx_ir.Graph) -> None:
     """Weights by their name in the model; what is computed from weights alone by the operators, too.
 
-    `-exp(A_log)` of layer 0 becomes `layers.0.block.A_log.exp.neg`.
+    `-exp(A_log)` of layer 0 becomes `layers.0.block.A_log.exp.neg`; of two weights the first gives the name.
     """
     constant: set[onnx_ir.Value] = set()
+    weights: set[onnx_ir.Value] = set()
     for name, value in list(graph.initializers.items()):
-        constant.add(value)
+        weights.add(value)
         value.name = name.removeprefix(PREFIX)
     for node in graph:
         read = [value for value in node.inputs if value is not None]
-        weights = [value for value in read if value in constant]
-        if not weights or len(weights) != len(read) or len(node.outputs) != 1:
+        if len(node.outputs) != 1 or not all(value in weights or value in constant for value in read):
             continue
-        node.outputs[0].name = f"{weights[0].name}.{node.op_type.lower()}"
-        constant.add(node.outputs[0])
+        named = [value for value in read if value in weights]
+        if named:
+            node.outputs[0].name = f"{named[0].name}.{node.op_type.lower()}"
+            weights.add(node.outputs[0])
+        else:
+            constant.add(node.outputs[0])
 
 
 def _strip(model: onnx_ir.Model) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import onnxruntime as ort
 
 from inference.engines.engine import Description
+from inference.engines.state_in_place import states_in_place
 from inference.graph_interface import (
     check_arguments,
     check_metadata,
@@ -18,6 +19,7 @@ from inference.graph_interface import (
 )
 from inference.manifest import GraphKind, Manifest
 from inference.onnx_file import summarize_graph
+from inference.onnx_weights import read_nodes
 from lob.errors import ArtifactError
 
 Session: TypeAlias = ort.InferenceSession
@@ -27,12 +29,16 @@ _FATAL = 4
 
 @dataclass(frozen=True, kw_only=True)
 class OpenedGraph:
-    """A session that fits its manifest, with the node count of its file."""
+    """A session that fits its manifest, with the node count of its file.
+
+    `in_place`: the state tensors that may be written where they are read.
+    """
 
     session: Session
     kind: GraphKind
     precision: str
     nodes: int
+    in_place: frozenset[str]
 
 
 def session_options(kind: GraphKind) -> ort.SessionOptions:
@@ -83,7 +89,16 @@ def open_graph(
         check_metadata(source, session.get_modelmeta().custom_metadata_map, graph_metadata(manifest))
     except UnicodeDecodeError as error:
         raise ArtifactError(f"{source}: a name or its metadata is no text: {error}") from error
-    return OpenedGraph(session=session, kind=kind, precision=precision, nodes=summary.nodes)
+    nodes = read_nodes(model, source)
+    hidden = len(nodes) != summary.nodes  # in subgraphs or functions, which may read a state as well
+    states = () if hidden else tuple(tensor.name for tensor in manifest.state)
+    return OpenedGraph(
+        session=session,
+        kind=kind,
+        precision=precision,
+        nodes=summary.nodes,
+        in_place=states_in_place(nodes, states),
+    )
 
 
 def new_session(model: bytes, kind: GraphKind, source: str) -> Session:

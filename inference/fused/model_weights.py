@@ -1,7 +1,8 @@
 """A MambaLOB out of its step graph: sizes, and weights by the names the export gives them.
 
-The graph is the definition. Sizes are read off the shapes; the clip bounds, the features of the linear path
-and the norms' epsilon off the nodes that use them. What the kernels cannot do is refused with what they can.
+The graph is the definition. Sizes are read off the shapes, the features of the linear path off its matrix,
+the clip bounds and the norms' epsilon off the nodes that use them. What the kernels cannot do is refused with
+what they can.
 """
 
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from inference.fused.lanes import LANES
 from inference.fused.packing import Matrix, aligned_words, pack_matrix
 from inference.fused.sizes import RANK_ROWS, Block, ModelSizes, padded, parameter_words
 from inference.fused.weight_format import Float32, WeightFormat
-from inference.onnx_weights import OnnxWeights
+from inference.onnx_weights import OnnxNode, OnnxWeights
 from lob.errors import ArtifactError
 
 LARGEST_STATE_SIZE = 256
@@ -53,7 +54,7 @@ def model_weights(graph: OnnxWeights) -> ModelWeights:
         )
     steps = graph.tensor(first + "dt_bias").size
     linear_first, linear_count = _linear_features(graph)
-    clip = graph.only_node("Clip")
+    clip = _clip(graph)
     sizes = ModelSizes(
         block=block,
         layers=_layers(graph),
@@ -62,7 +63,7 @@ def model_weights(graph: OnnxWeights) -> ModelWeights:
         inner=inner,
         state=(conv.shape[0] - inner) // 2
         if block == "ssd"
-        else _matrix_shape(graph, first + "A_log.exp.neg")[1],
+        else _matrix_shape(graph, first + "A_log.exp.neg.transpose")[0],
         heads=steps if block == "ssd" else 0,
         rank=_matrix_shape(graph, first + "dt_proj.weight")[0] if block == "s6" else 0,
         taps=conv.shape[2],
@@ -110,13 +111,13 @@ def pack_weights(model: ModelWeights, weights: WeightFormat) -> np.ndarray[tuple
         into = model.layer(index, "in_proj.weight") * norm
         taps = model.layer(index, "conv_weight")[:, 0].T  # (K, channels)
         taps = np.vstack([taps, model.layer(index, "conv_bias")])
-        rates = model.layer(index, "A_log.exp.neg") * np.log2(np.e)  # the kernels decay by powers of two
+        to_base_2 = np.log2(np.e)  # the kernels decay by powers of two
         if sizes.block == "ssd":
             parts = [sizes.inner, sizes.state, sizes.state]
             put_matrix(_spread(into, [sizes.inner, *parts, sizes.heads]), width, weights)
             put(_spread(taps, parts).astype(np.float32))
             put_vector(model.layer(index, "dt_bias"), H)
-            put_vector(rates, H)
+            put_vector(model.layer(index, "A_log.exp.neg") * to_base_2, H)
             put_vector(model.layer(index, "D.matmul"), E)
             out = model.layer(index, "out_proj.weight") * model.layer(index, "norm_weight")[:, None]
         else:
@@ -127,13 +128,15 @@ def pack_weights(model: ModelWeights, weights: WeightFormat) -> np.ndarray[tuple
             rank_rows = -(-sizes.rank // RANK_ROWS) * RANK_ROWS
             put_matrix(model.layer(index, "dt_proj.weight"), rank_rows, plain)
             put_vector(model.layer(index, "dt_bias"), E)
-            lanes = _padded_to(rates, E, N).reshape(-1, LANES, N).transpose(0, 2, 1)  # (E / 16, N, 16)
+            rates = model.layer(index, "A_log.exp.neg.transpose") * to_base_2  # (N, E)
+            lanes = _padded_to(rates, N, E).reshape(N, -1, LANES).transpose(1, 0, 2)  # (E / 16, N, 16)
             put(np.ascontiguousarray(lanes, np.float32))
             put_vector(model.layer(index, "D"), E)
             out = model.layer(index, "out_proj.weight")
         put_matrix(out, E, weights)
     put_matrix(number("head.weight") * number("norm_weight")[:, None], width, plain)
-    put_matrix(number("linear.weight"), sizes.linear_count, plain)
+    linear = slice(sizes.linear_first, sizes.linear_first + sizes.linear_count)
+    put_matrix(number("linear.weight.pad")[linear], sizes.linear_count, plain)
     put_vector(number("linear_bias"), padded(sizes.outputs))
     assert at == words.size
     return words
@@ -167,13 +170,19 @@ def _matrix_shape(graph: OnnxWeights, name: str) -> tuple[int, int]:
     return int(shape[0]), int(shape[1])
 
 
+def _clip(graph: OnnxWeights) -> OnnxNode:
+    """What bounds the normalised row: the node that the embedding reads."""
+    (row,) = [node.inputs[0] for node in graph.nodes if "embedding.weight" in node.inputs] or [""]
+    for node in graph.nodes:
+        if node.operator == "Clip" and row in node.outputs and len(node.inputs) == 3:
+            return node
+    raise ArtifactError(f"{graph.source}: Clip: none of the normalised row came, which engine fused needs")
+
+
 def _linear_features(graph: OnnxWeights) -> tuple[int, int]:
-    """The first of the features that go straight to the logits, and how many: the one slice of the row."""
-    cut = graph.only_node("Slice")
-    starts, ends = (int(graph.number(name)) for name in cut.inputs[1:3])
-    if cut.inputs[0] != graph.only_node("Clip").outputs[0] or not 0 <= starts < ends:
-        raise ArtifactError(f"{graph.source}: Slice: not of the normalised row, which engine fused needs")
-    return starts, ends - starts
+    """The first of the features that go straight to the logits, and how many: the others' weights are 0."""
+    weighs = np.flatnonzero(graph.tensor("linear.weight.pad").any(axis=1))
+    return (int(weighs[0]), int(weighs[-1] - weighs[0] + 1)) if weighs.size else (0, 1)
 
 
 def _epsilon(graph: OnnxWeights) -> float:
@@ -212,7 +221,7 @@ def _shapes(sizes: ModelSizes) -> dict[str, tuple[int, ...]]:
         "embedding.weight": (features, D),
         "norm_weight": (D,),
         "head.weight": (D, outputs),
-        "linear.weight": (sizes.linear_count, outputs),
+        "linear.weight.pad": (features, outputs),
         "linear_bias": (outputs,),
     }
     ssd: dict[str, tuple[int, ...]] = {
@@ -232,7 +241,7 @@ def _shapes(sizes: ModelSizes) -> dict[str, tuple[int, ...]]:
         "x_proj.weight": (E, R + 2 * N),
         "dt_proj.weight": (R, E),
         "dt_bias": (E,),
-        "A_log.exp.neg": (E, N),
+        "A_log.exp.neg.transpose": (N, E),
         "D": (E,),
         "out_proj.weight": (E, D),
     }

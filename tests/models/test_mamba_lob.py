@@ -89,7 +89,7 @@ def test_state_names_shapes_and_zeros(make_model, block):
     model = make_model(block, "small")
     inner, states, heads = 128, model.config.state_size, model.config.heads
     channels = inner + 2 * states if block == "ssd" else inner
-    scan = (heads, states, 32) if block == "ssd" else (inner, states, 1)
+    scan = (heads, states, 32) if block == "ssd" else (states, inner)
     assert model.state_names() == ("conv_0", "scan_0", "conv_1", "scan_1")
     state = model.initial_state(5)
     assert [tuple(each.shape) for each in state] == [(5, 3, channels), (5, *scan)] * 2

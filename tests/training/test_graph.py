@@ -51,7 +51,7 @@ def test_weights_keep_their_names_and_values(model_graphs, random_model, block):
     model = random_model(block, "small")
     graph = onnx.load_from_string(model_graphs(block, "small")["step"]).graph
     tensors = {each.name: numpy_helper.to_array(each) for each in graph.initializer}
-    folded = {f"layers.{layer}.block.A_log" for layer in range(2)}
+    folded = {f"layers.{layer}.block.A_log" for layer in range(2)} | {"linear.weight"}
     if block == "ssd":
         folded |= {f"layers.{layer}.block.D" for layer in range(2)}
     for name, weight in model.state_dict().items():
@@ -60,7 +60,12 @@ def test_weights_keep_their_names_and_values(model_graphs, random_model, block):
         np.testing.assert_array_equal(tensors[name], weight.numpy(), err_msg=name)
     for layer in range(2):
         rates = -torch.exp(model.state_dict()[f"layers.{layer}.block.A_log"])
-        np.testing.assert_allclose(tensors[f"layers.{layer}.block.A_log.exp.neg"], rates, rtol=1e-6)
+        name = f"layers.{layer}.block.A_log.exp.neg"
+        found = tensors[name] if block == "ssd" else tensors[f"{name}.transpose"].T
+        np.testing.assert_allclose(found, rates, rtol=1e-6)
+    linear = np.zeros((44, 9), np.float32)
+    linear[model.linear_columns] = model.linear.weight.detach()
+    np.testing.assert_array_equal(tensors["linear.weight.pad"], linear)
 
 
 def test_no_weight_is_left_out_where_two_are_equal():
@@ -90,7 +95,7 @@ def test_nothing_of_the_machine_is_in_the_file(model_graphs, block):
 def test_a_step_has_few_nodes(model_graphs):
     counts = node_counts(model_graphs("ssd", "base")["step"])
     assert counts["LinearAttention"] == counts["CausalConvWithState"] == 4
-    assert sum(counts.values()) <= 85
+    assert sum(counts.values()) <= 75
 
 
 @pytest.mark.parametrize("block", BLOCKS)
@@ -104,12 +109,12 @@ def test_batch_and_time_are_open_in_the_window_graph(model_graphs, random_model,
         np.testing.assert_allclose(logits, expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("block", BLOCKS)
-def test_both_graphs_answer_the_same_bits(model_graphs, random_model, spot_dataset, block):
+@pytest.mark.parametrize(("block", "allowed"), [("ssd", 0), ("s6", 1e-6)])  # S6 has a scan of its own in each
+def test_both_graphs_answer_the_same(model_graphs, random_model, spot_dataset, block, allowed):
     parity = measure_parity(
         random_model(block, "small"), model_graphs(block, "small"), spot_dataset.rows, window_length=100
     )
-    assert parity.window_from_step == 0
+    assert parity.window_from_step <= allowed
 
 
 def test_a_step_is_many_times_faster_than_a_window(model_graphs, random_model, spot_dataset):

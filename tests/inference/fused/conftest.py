@@ -77,14 +77,14 @@ def _plain_stepper(model: ModelWeights) -> PlainStep:
             else:
                 dt, k, q = np.split(signal @ p["x_proj.weight"], [R, R + N])
                 dt = np.logaddexp(0, dt @ p["dt_proj.weight"] + p["dt_bias"])  # (E,)
-                decay, skip = np.exp(dt[:, None] * p["A_log.exp.neg"]), p["D"]
+                decay, skip = np.exp(dt[:, None] * p["A_log.exp.neg.transpose"].T), p["D"]
             scan = decay * scan + (dt * signal)[:, None] * k  # (E, N)
             states[index] = taps[1:], scan
             y = (scan @ q + skip * signal) * _silu(z)  # (E,)
             if sizes.block == "ssd":
                 y = _rms(y) * p["norm_weight"]
             residual = residual + y @ p["out_proj.weight"]
-        direct = x0[sizes.linear_first : sizes.linear_first + sizes.linear_count] @ w["linear.weight"]
+        direct = x0 @ w["linear.weight.pad"]
         logits: Floats = _rms(residual) * w["norm_weight"] @ w["head.weight"] + direct + w["linear_bias"]
         return logits
 
