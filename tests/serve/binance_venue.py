@@ -73,7 +73,7 @@ async def run_binance() -> AsyncIterator[BinanceVenue]:
             venue.answering.set()
 
 
-async def until(condition: Callable[[], bool], timeout_s: float = 10) -> None:
+async def until(condition: Callable[[], bool], timeout_s: float = 30) -> None:
     """Waits for something another task brings about; fails when it does not come."""
     async with asyncio.timeout(timeout_s):
         while not condition():

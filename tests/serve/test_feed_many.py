@@ -281,12 +281,12 @@ async def test_a_silent_connection_is_replaced_and_one_with_a_living_topic_is_no
     async with scripted_exchange() as exchange:
         exchange.snapshots = False
         setting = Setting(
-            exchange.url, resync=ResyncPolicy(minimum_interval_s=0.05), silence=SilencePolicy(after_s=0.2)
+            exchange.url, resync=ResyncPolicy(minimum_interval_s=0.05), silence=SilencePolicy(after_s=0.4)
         )
         setting.btc.check_freshness = lambda now_ns: setattr(setting.btc, "needs_resync", True)
         async with running(setting.feed):
             await until(lambda: len(exchange.requests) == 3)
-            for number in range(60):
+            for number in range(120):
                 await exchange.connections[0].send(book("ETHUSDT", number))
                 await asyncio.sleep(0.01)
             assert len(exchange.connections) == 1
