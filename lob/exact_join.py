@@ -70,9 +70,8 @@ class ExactJoin:
         return self._judge()
 
     def add_snapshot(self, snapshot: BookUpdate) -> Join:
-        """Take a snapshot in, unless one at hand is newer; answers whether it joins."""
-        if self._snapshot is None or snapshot.sequence >= self._snapshot.sequence:
-            self._snapshot = snapshot
+        """Take a snapshot in, in place of one at hand; answers whether it joins."""
+        self._snapshot = snapshot
         return self._judge()
 
     def take(self) -> tuple[BookUpdate, list[BookUpdate]]:
@@ -88,9 +87,9 @@ class ExactJoin:
         first, last = self._changes[0], self._changes[-1]
         if change.update_id == FIRST_UPDATE_ID:
             return first.update_id == FIRST_UPDATE_ID and change.sequence == first.sequence
-        if change.sequence == last.sequence:
-            return change.update_id <= last.update_id
-        return change.sequence < last.sequence
+        if change.update_id <= last.update_id:
+            return change.sequence <= last.sequence
+        return change.update_id == last.update_id + 1 and change.sequence < last.sequence
 
     def _judge(self) -> Join:
         """Hold the snapshot at hand against the changes kept; one that is refused is dropped."""

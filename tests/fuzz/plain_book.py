@@ -113,14 +113,15 @@ class WholeJoin:
         """Snapshot and changes that join now; None where none do."""
         run = self._run
         if update.is_snapshot:
-            if self._fetched is None or update.sequence >= self._fetched.sequence:
-                self._fetched = update
+            self._fetched = update
         elif update.last == 1:
             if run and (run[0].last, run[0].sequence) == (1, update.sequence):
                 return None
             self._run, self._fetched = [update], None
-        elif run and (update.sequence, update.last) <= (run[-1].sequence, run[-1].last):
-            return None
+        elif run and update.last <= run[-1].last + (update.sequence < run[-1].sequence):
+            if update.sequence <= run[-1].sequence:
+                return None
+            self._run = [update]
         elif run and update.last == run[-1].last + 1:
             self._run = [*run, update][-self.KEPT :]
         else:

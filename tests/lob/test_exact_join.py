@@ -256,6 +256,15 @@ def test_snapshot_in_the_stream_overwrites_as_in_every_topic() -> None:
         assert path.on_frame(snapshot(20), 0) is RowStatus.SNAPSHOT
 
 
+def test_numbers_from_elsewhere_do_not_block_the_join_for_good() -> None:
+    path = whole_path()
+    path.on_frame(change(5, sequence=10**12), 0)
+    assert path.on_frame(snapshot(10**9, sequence=10**13), 0) is RowStatus.WAITING
+    assert path.on_frame(change(6), 0) is RowStatus.WAITING  # its sequence falls: left out
+    assert path.on_frame(change(7), 0) is RowStatus.WAITING  # a gap besides: the keeping begins anew
+    assert path.on_frame(snapshot(7), 0) is RowStatus.SNAPSHOT
+
+
 def test_empty_snapshot_of_a_delisted_symbol_gives_no_row() -> None:
     path = live_path()
     assert path.on_frame(change(1, sequence=60), 0) is RowStatus.GAP
