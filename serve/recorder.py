@@ -11,7 +11,7 @@ import msgspec
 from inference.folder_lock import folder_lock
 from inference.rehearsal import warm_up_rows
 from lob.bybit import book_topic as bybit_topic
-from lob.captures.layout import recording_path, stream_directory
+from lob.captures.layout import path_text, recording_path, stream_directory
 from lob.captures.rotation import RotatingWriter, RotationPolicy
 from lob.captures.salvage import close_left
 from lob.errors import InputError
@@ -188,7 +188,7 @@ class Recorder:
     def _summary(self, seconds: float) -> RecordingSummary:
         consumer, writer = self._consumer, self._writer
         return RecordingSummary(
-            path=str(self._first_path if writer.files == 1 else self._config.directory),
+            path=path_text(self._first_path if writer.files == 1 else self._config.directory),
             files=writer.files,
             frames=writer.frames,
             frame_bytes=self._feed.counters.bytes,

@@ -12,7 +12,7 @@ from inference.folder_lock import is_locked
 from lob.captures import open_capture
 from lob.captures.index import CaptureIndex, missing_updates, read_index
 from lob.captures.inspection import Inspection, inspect_capture, rows_digest
-from lob.captures.layout import FETCH_LOCK_FILE, LOCK_FILE, capture_files
+from lob.captures.layout import FETCH_LOCK_FILE, LOCK_FILE, capture_files, path_text
 from lob.captures.recording import PART_SUFFIX
 from lob.errors import MambalobError
 
@@ -66,6 +66,11 @@ class _Former:
     inspection: Inspection
 
     @property
+    def name(self) -> str:
+        """The file's name, for people."""
+        return path_text(self.path.name)
+
+    @property
     def last_update_id(self) -> int | None:
         """The update that its book ended with; None where it had none."""
         index = self.inspection.index
@@ -86,16 +91,16 @@ def _verify(path: Path, before: _Former | None) -> tuple[FileReport, Inspection 
     notes: list[str] = []
     if _lock_of(path) == FETCH_LOCK_FILE:
         unfinished = "its download is not finished; `mambalob fetch` goes on with it"
-        return FileReport(path=str(path), faults=(unfinished,), breaks=(), notes=(), index=None), None
+        return FileReport(path=path_text(path), faults=(unfinished,), breaks=(), notes=(), index=None), None
     try:
         instrument = capture_instrument(open_capture(path)).instrument
         inspection = inspect_capture(path, instrument)
     except (MambalobError, OSError, zipfile.BadZipFile) as error:
-        faults.append(str(error))
-        return FileReport(path=str(path), faults=tuple(faults), breaks=(), notes=(), index=None), None
+        faults.append(path_text(str(error)))
+        return FileReport(path=path_text(path), faults=tuple(faults), breaks=(), notes=(), index=None), None
     alone = inspection
     if inspection.damage:
-        faults.append(inspection.damage)
+        faults.append(path_text(inspection.damage))
     if path.suffix == PART_SUFFIX:
         faults.append("it was never closed: its recorder was killed (--salvage closes it)")
     else:
@@ -111,7 +116,7 @@ def _verify(path: Path, before: _Former | None) -> tuple[FileReport, Inspection 
     if counted > len(breaks):
         breaks.append(f"and {counted - len(breaks):,} more")
     report = FileReport(
-        path=str(path), faults=tuple(faults), breaks=tuple(breaks), notes=tuple(notes), index=found
+        path=path_text(path), faults=tuple(faults), breaks=tuple(breaks), notes=tuple(notes), index=found
     )
     return report, inspection
 
@@ -126,13 +131,11 @@ def _read_on(
         joined = inspect_capture(path, before.inspection.rows.instrument, rows=before.inspection.rows)
         at_once = any(fault.kind == "gap" and fault.after_update_id == last for fault in joined.index.faults)
         if not at_once:
-            notes.append(
-                f"it begins without a book and continues {before.path.name}, after which it was read"
-            )
+            notes.append(f"it begins without a book and continues {before.name}, after which it was read")
             return joined
         if found.snapshots == 0:
             faults.append(
-                f"it begins without a book at update {first}, and {before.path.name} before it ends with "
+                f"it begins without a book at update {first}, and {before.name} before it ends with "
                 f"update {last}: {missing_updates(last or 0, first)}, a file between the two perhaps"
             )
             return alone
@@ -154,7 +157,7 @@ def _index_faults(path: Path, inspection: Inspection, notes: list[str]) -> list[
     try:
         told = read_index(path)
     except MambalobError as error:
-        return [str(error)]
+        return [path_text(str(error))]
     if told is None:
         if inspection.header is not None:
             return ["it has no index beside it"]
@@ -191,12 +194,12 @@ def _link_faults(before: _Former | None, inspection: Inspection, notes: list[str
     last = before.last_update_id
     if second.part <= first.part:
         return [
-            f"it is part {second.part} of its recording and comes by its name after {before.path.name}, "
+            f"it is part {second.part} of its recording and comes by its name after {before.name}, "
             f"which is part {first.part}: renamed, or there twice"
         ]
     if second.part != first.part + 1:
         text = (
-            f"{_parts(first.part + 1, second.part - 1)} missing of its recording, between {before.path.name} "
+            f"{_parts(first.part + 1, second.part - 1)} missing of its recording, between {before.name} "
             f"(part {first.part}) and this file (part {second.part})"
         )
         if last is not None and checkpoint is not None:
@@ -206,14 +209,14 @@ def _link_faults(before: _Former | None, inspection: Inspection, notes: list[str
         return []
     if checkpoint != last:
         return [
-            f"it goes on from update {checkpoint}, and {before.path.name} before it ends with update {last}: "
+            f"it goes on from update {checkpoint}, and {before.name} before it ends with update {last}: "
             + missing_updates(min(last, checkpoint), max(last, checkpoint) + 1)
         ]
     rows = before.inspection.rows
     if rows.book.usable and rows_digest(rows) != inspection.checkpoint_digest:
         return [
             f"the book that it says it begins with, at update {checkpoint}, is not the one that "
-            f"{before.path.name} ends with"
+            f"{before.name} ends with"
         ]
     return []
 

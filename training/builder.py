@@ -55,6 +55,10 @@ class BuildConfig:
     sampling: str = "top_changed"
     schema: Schema = field(default=LOB44)
 
+    def __post_init__(self) -> None:
+        if not self.name or not self.name.isprintable():
+            raise InputError(f"name: {self.name!a} came, printable text is allowed; give it with --name")
+
 
 def build_dataset(captures: Sequence[Path], config: BuildConfig, *, on_file: OnFile | None = None) -> Dataset:
     """What `build_dataset_folder` builds, read into memory."""

@@ -14,6 +14,7 @@ import numpy as np
 from inference.manifest import TrainingFile
 from lob.captures import open_capture
 from lob.captures.capture import PEEKED_LINES, recording_header
+from lob.captures.layout import path_text
 from lob.captures.recording import Header
 from lob.errors import CaptureError
 from lob.instrument import Instrument
@@ -155,7 +156,7 @@ def spool_unit(unit: CaptureUnit, settings: RowSettings, folder: Path) -> UnitRo
                 raise CaptureError(f"{file}: its writer did not finish it; a whole capture is needed")
             files.append(
                 TrainingFile(
-                    name=file.name,
+                    name=path_text(file.name),
                     sha256=file_sha256(file),
                     first_ns=first_ns or 0,
                     last_ns=receive_ns,

@@ -16,6 +16,7 @@ from inference.precision import PRECISIONS
 from inference.registry import load_model
 from inference.replay import book_line, feature_line, replay_predictions, replay_rows, replay_trades
 from lob.captures import Capture, open_captures
+from lob.captures.layout import path_text
 from lob.errors import InputError
 from lob.rows import RowPath
 from lob.schema import LOB44
@@ -135,7 +136,7 @@ def _summary(
     """What was replayed and what came of it, as plain values."""
     counters = rows.counters if pipeline is None else pipeline.counters
     summary: dict[str, Any] = {
-        "files": [str(path) for path in capture.paths],
+        "files": [path_text(path) for path in capture.paths],
         "venue": capture.venue,
         "symbol": rows.symbol,
         "tick_size": found.instrument.tick_size,

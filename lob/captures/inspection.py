@@ -9,6 +9,7 @@ import numpy as np
 from lob.book_digest import book_digest
 from lob.captures.capture import open_capture, recording_header
 from lob.captures.index import CaptureIndex, SequenceFault
+from lob.captures.layout import path_text
 from lob.captures.recording import Header
 from lob.errors import CaptureError
 from lob.instrument import Instrument
@@ -122,7 +123,7 @@ class CaptureTally:
     ) -> CaptureIndex:
         """The index of the file at `path`, whose frames these were."""
         return CaptureIndex(
-            file=path.name,
+            file=path_text(path.name),
             bytes=file_bytes,
             sha256=sha256,
             venue=venue,

@@ -31,9 +31,12 @@ def recording_path(directory: Path, receive_ns: int) -> Path:
     `2026-11-21T05-26-40.123456Z.jsonl.zst`: UTC to the microsecond, with no character that a file system
     refuses. Where the clock was set back, or two files share a microsecond, the name is the microsecond after
     the newest one's: by name the files are always in the order in which they were recorded. Raises
-    CaptureError where no later time can be named.
+    CaptureError where no later time can be named, or the folder cannot be read.
     """
-    time_us = max(receive_ns // 1_000, _newest_us(directory) + 1)
+    try:
+        time_us = max(receive_ns // 1_000, _newest_us(directory) + 1)
+    except OSError as error:
+        raise CaptureError(f"{directory}: cannot be read ({error.strerror})") from error
     try:
         moment = datetime.fromtimestamp(time_us // 1_000_000, UTC)
     except (ValueError, OverflowError, OSError) as error:
@@ -53,6 +56,11 @@ def _newest_us(directory: Path) -> int:
                 moment = datetime.strptime(match[1], "%Y-%m-%dT%H-%M-%S").replace(tzinfo=UTC)
                 newest = max(newest, int(moment.timestamp()) * 1_000_000 + int(match[2]))
     return newest
+
+
+def path_text(path: Path | str) -> str:
+    """A path for people and for JSON: what cannot be printed, or is no text at all, by its escape."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(path))
 
 
 def capture_files(paths: Iterable[Path], *, parts: bool = False) -> list[Path]:

@@ -231,7 +231,10 @@ class RecordingWriter:
                 raise CaptureError(f"{self.part_path}: cannot be written ({error.strerror})") from error
         if self.path.exists():
             raise InputError(f"{self.path} appeared while recording; the recording stays at {self.part_path}")
-        self.part_path.rename(self.path)
+        try:
+            self.part_path.rename(self.path)
+        except OSError as error:
+            raise CaptureError(f"{self.part_path}: cannot get its name ({error.strerror})") from error
 
     def close(self) -> None:
         """Finish the file and give it its name; raises InputError where somebody took the name meanwhile."""

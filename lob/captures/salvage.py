@@ -12,7 +12,7 @@ import msgspec
 from lob.captures.capture import open_capture, recording_header
 from lob.captures.index import index_path, write_index
 from lob.captures.inspection import Inspection, inspect_capture
-from lob.captures.layout import DAMAGED_SUFFIX, RECORDING_SUFFIX
+from lob.captures.layout import DAMAGED_SUFFIX, RECORDING_SUFFIX, path_text
 from lob.captures.recording import PART_SUFFIX, Header, RecordingWriter
 from lob.errors import CaptureError
 from lob.instrument import Instrument
@@ -26,6 +26,13 @@ def close_left(directory: Path) -> list[Path]:
     It may be stopped at any moment and begun again. Raises CaptureError where the disk refuses, or a file is
     not what its name says.
     """
+    try:
+        return _close_left(directory)
+    except OSError as error:
+        raise CaptureError(f"{path_text(error.filename or directory)}: {error.strerror or error}") from error
+
+
+def _close_left(directory: Path) -> list[Path]:
     for left in directory.glob(f".*{_SALVAGE_SUFFIX}*"):
         left.unlink()
     closed = [
@@ -63,7 +70,7 @@ def salvage(part: Path) -> Path | None:
     if inspection.interrupted or inspection.damage:
         _give_end(part, inspection)
         inspection = _salvaged(inspect_capture(part, _instrument(part, header)), inspection.damage)
-    index = msgspec.structs.replace(inspection.index, file=path.name)
+    index = msgspec.structs.replace(inspection.index, file=path_text(path.name))
     part.rename(path)
     write_index(path, index)
     return path

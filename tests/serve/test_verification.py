@@ -1,6 +1,8 @@
 """A capture is proven whole, or each fault of it is named."""
 
 import json
+import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -312,3 +314,28 @@ def test_days_of_a_real_capture_without_a_snapshot_continue(data_dir: Path) -> N
     assert second.index.snapshots == 0
     assert second.index.changes > 10_000
     assert second.index.gaps == 0
+
+
+def test_names_of_odd_characters_forge_no_line_and_break_nothing(files: list[Path], tmp_path: Path) -> None:
+    folder = tmp_path / "odd"
+    folder.mkdir()
+    names = [b"a\nb.jsonl.zst: whole\x1b[31m.jsonl.zst", b"\xff\xfe.jsonl.zst", "ü €.jsonl.zst".encode()]
+    for name in names:
+        shutil.copy(files[0], folder / os.fsdecode(name))
+    run = CliRunner().invoke
+    told = run(main, ["record", "--verify", str(folder)])
+    assert told.exit_code == 1
+    assert all(line.startswith((str(folder), "  ")) for line in told.stdout.splitlines())
+    assert "\x1b" not in told.stdout
+    assert f"{folder}/\\udcff\\udcfe.jsonl.zst: NOT WHOLE" in told.stdout
+    assert f"{folder}/ü €.jsonl.zst: NOT WHOLE" in told.stdout
+    as_json = run(main, ["record", "--verify", "--json", str(folder)])
+    assert len([json.loads(line) for line in as_json.stdout.splitlines()]) == 3
+    for number, name in enumerate(names):
+        built = run(main, ["build", str(folder / os.fsdecode(name)), "--out", str(tmp_path / f"d{number}")])
+        assert built.exit_code == 0, built.output
+        replayed = run(main, ["replay", str(folder / os.fsdecode(name)), "--emit", "book", "--json"])
+        assert replayed.exit_code == 0, replayed.output
+    refused = run(main, ["build", str(files[0]), "--out", str(tmp_path / os.fsdecode(b"\xff"))])
+    assert refused.exit_code == 1
+    assert "printable text is allowed; give it with --name" in refused.stderr
