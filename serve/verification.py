@@ -8,8 +8,8 @@ from pathlib import Path
 import msgspec
 
 from inference.capture_instrument import capture_instrument
-from inference.folder_lock import is_locked
 from lob.captures import open_capture
+from lob.captures.file_lock import is_locked
 from lob.captures.index import CaptureIndex, missing_updates, read_index
 from lob.captures.inspection import Inspection, inspect_capture, rows_digest
 from lob.captures.layout import FETCH_LOCK_FILE, LOCK_FILE, capture_files, path_text
@@ -46,7 +46,7 @@ def verify_captures(
     reports: list[FileReport] = []
     before: _Former | None = None
     for path in capture_files(paths, parts=True):
-        if path.suffix == PART_SUFFIX and path not in paths and is_locked(path.parent, _lock_of(path)):
+        if path.suffix == PART_SUFFIX and path not in paths and _is_being_written(path):
             continue
         if before is not None and before.path.parent != path.parent:
             before = None
@@ -145,6 +145,10 @@ def _read_on(
             "they need the file before it, which is not here"
         )
     return alone
+
+
+def _is_being_written(part: Path) -> bool:
+    return is_locked(part) or is_locked(part.parent / _lock_of(part))
 
 
 def _lock_of(path: Path) -> str:

@@ -20,9 +20,10 @@ import numpy as np
 
 from inference.capture_instrument import capture_instrument
 from inference.directory_swap import put_directory
-from inference.folder_lock import folder_lock, is_locked
+from inference.folder_lock import folder_lock
 from inference.manifest import TrainingFile
 from lob.captures import open_captures
+from lob.captures.file_lock import is_locked
 from lob.captures.layout import capture_files
 from lob.errors import CaptureError, InputError
 from lob.schema import LOB44, Schema, check_sampling
@@ -236,7 +237,7 @@ def _left_by_killed(directory: Path) -> list[Path]:
         if not name.fullmatch(path.name) or not path.is_dir():
             continue
         if (path / LOCK_FILE).exists():
-            unused = not is_locked(path, LOCK_FILE)
+            unused = not is_locked(path / LOCK_FILE)
         else:
             unused = (path / MANIFEST_FILE).exists() and directory.exists()
         if unused:

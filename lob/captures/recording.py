@@ -23,6 +23,7 @@ from typing import Literal
 import msgspec
 import zstandard
 
+from lob.captures.file_lock import lock_file
 from lob.captures.frames import CapturedFrame, InstrumentHint, excerpt
 from lob.errors import CaptureError, InputError
 
@@ -182,6 +183,7 @@ class RecordingWriter:
             self._file = self.part_path.open("xb", buffering=0)
         except OSError as error:
             raise CaptureError(f"{self.part_path}: cannot be created ({error.strerror})") from error
+        lock_file(self._file)  # so that nobody takes it for what a killed recorder left
         self._append(_encode(self.header))
         self.flush()
 

@@ -1,6 +1,7 @@
 """Closing what a killed recorder left: its part file becomes a whole one, and every file has its index.
 
-Whoever calls this makes sure that no recorder is at work in the folder.
+Whoever calls this makes sure that no recorder of several files is at work in the folder; a part file that its
+writer still holds is let be.
 """
 
 import shutil
@@ -10,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from lob.captures.capture import open_capture, recording_header
+from lob.captures.file_lock import is_locked
 from lob.captures.index import index_path, write_index
 from lob.captures.inspection import Inspection, inspect_capture
 from lob.captures.layout import DAMAGED_SUFFIX, RECORDING_SUFFIX, path_text
@@ -38,7 +40,7 @@ def _close_left(directory: Path) -> list[Path]:
     closed = [
         whole
         for part in sorted(directory.glob(f"*{RECORDING_SUFFIX}{PART_SUFFIX}"))
-        if (whole := salvage(part)) is not None
+        if not is_locked(part) and (whole := salvage(part)) is not None
     ]
     for path in sorted(directory.glob(f"*{RECORDING_SUFFIX}")):
         if not index_path(path).exists():

@@ -295,7 +295,7 @@ def test_a_gap_of_the_exchange_s_own_is_told_and_no_fault_of_the_download(server
     (fetched,) = fetch(server, tmp_path)
     assert fetched.gaps == 1
     (report,) = verify_captures([tmp_path])
-    assert report.breaks == ("gap at frame 21: update 20254890 after 20254888",)
+    assert report.breaks == ("gap at frame 21: update 20254889 is missing",)
     assert report.is_whole(allow_gaps=True)
     assert not report.is_whole(allow_gaps=False)
 

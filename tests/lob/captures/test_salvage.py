@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from lob.captures import RecordingWriter, open_capture, open_captures
+from lob.captures import InstrumentHint, RecordingWriter, open_capture, open_captures
 from lob.captures.index import index_path, read_index
 from lob.captures.inspection import inspect_capture
 from lob.captures.salvage import close_left, salvage
@@ -126,3 +126,14 @@ def test_a_recording_that_states_no_instrument_is_refused(tmp_path) -> None:
         CaptureError, match="expected a recording of one instrument whose tick size it states"
     ):
         close_left(tmp_path)
+
+
+def test_a_part_that_is_being_written_is_let_be(tmp_path: Path) -> None:
+    path = tmp_path / "own.jsonl.zst"
+    hint = InstrumentHint(symbol="BTCUSDT", tick_size="0.10")
+    with RecordingWriter(path, venue="bybit", instruments=[hint], created_ns=1) as writer:
+        writer.write(1, b"{}")
+        writer.flush()
+        assert close_left(tmp_path) == []
+        writer.write(2, b"{}")
+    assert len(list(open_capture(path))) == 2
