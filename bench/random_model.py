@@ -11,13 +11,13 @@ import torch
 
 from bench.row_tape import Rows, seeded_rows
 from inference.artifact import Artifact
-from inference.manifest import Architecture, Manifest, SchemaReference, StateTensor, TrainingData
+from inference.manifest import Manifest, SchemaReference, TrainingData
 from lob.schema import LOB44
 from models.configurations import Block, MambaLOBConfig, Size, configuration
-from models.mamba_lob import MambaLOB, parameter_count
+from models.mamba_lob import MambaLOB
 from training.export import export_artifact
 from training.initialisation import fit_normaliser
-from training.libraries import library_versions
+from training.model_manifest import model_manifest
 
 ROWS: Final = 400
 WINDOW_LENGTH: Final = 100
@@ -54,30 +54,15 @@ def _random_model(config: MambaLOBConfig, rows: Rows, seed: int) -> MambaLOB:
 
 
 def _manifest(model: MambaLOB, name: str, seed: int) -> Manifest:
-    config = model.config
-    return Manifest(
+    return model_manifest(
+        model,
         name=name,
         version="0",
-        architecture=Architecture(
-            family="mamba-lob",
-            block=config.block,
-            size=config.size,
-            layers=config.layers,
-            width=config.width,
-            state_size=config.state_size,
-            expand=config.expand,
-            parameters=parameter_count(model),
-        ),
         schema=SchemaReference(name=LOB44.name, version=LOB44.version, hash=LOB44.hash),
         sampling="top_changed",
         context="stream",
         window_length=WINDOW_LENGTH,
         warmup_rows=WARMUP_ROWS,
-        horizons=config.horizons,
-        state=tuple(
-            StateTensor(name=tensor, shape=(1, *shape)) for tensor, shape in config.state_shapes.items()
-        ),
-        temperatures=(1.0,) * len(config.horizons),
+        temperatures=(1.0,) * len(model.config.horizons),
         training=TrainingData(files=(), rows=0, seconds=0.0, seed=seed, details={"weights": "random"}),
-        libraries=library_versions(),
     )

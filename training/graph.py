@@ -5,13 +5,11 @@
 keep the names they have in the model, and nothing of this machine or run is left in it.
 """
 
-import dataclasses
 import logging
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 
 import onnx
 import onnx_ir
@@ -25,17 +23,8 @@ from inference.manifest import GraphKind
 from models.causal_model import CausalModel
 
 OPSET = 23
-STEP_FILE, WINDOW_FILE = "step.onnx", "window.onnx"
 PREFIX = "model."
 LARGEST_FOLDED = 1 << 24  # bytes of a constant that is computed now rather than at every start
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class GraphPaths:
-    """Where the two graphs of one model lie."""
-
-    step: Path
-    window: Path
 
 
 class _Step(nn.Module):
@@ -58,22 +47,6 @@ class _Window(nn.Module):
 
     def forward(self, window: Tensor) -> Tensor:
         return self.model.forward_last(window)
-
-
-def export_graphs(
-    model: CausalModel, directory: Path, window_length: int, metadata: Mapping[str, str] | None = None
-) -> GraphPaths:
-    """Write `step.onnx` and `window.onnx` into `directory` (made if absent) and say where they lie.
-
-    As `graph_bytes`. Nothing is checked here: artifacts go through `training.export`, whose parity gate holds
-    the graphs against the model before anything is written.
-    """
-    graphs = graph_bytes(model, window_length, metadata or {})
-    directory.mkdir(parents=True, exist_ok=True)
-    paths = GraphPaths(step=directory / STEP_FILE, window=directory / WINDOW_FILE)
-    paths.step.write_bytes(graphs["step"])
-    paths.window.write_bytes(graphs["window"])
-    return paths
 
 
 def graph_bytes(

@@ -7,13 +7,13 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from inference.manifest import Architecture, Manifest, StateTensor, TrainingData
+from inference.manifest import Manifest, TrainingData
 from lob.errors import InputError
 from models.checkpoint import load_model
-from models.mamba_lob import MambaLOB, parameter_count
+from models.mamba_lob import MambaLOB
 from training.builder import BuildConfig, build_dataset
 from training.dataset import MANIFEST_FILE, Dataset, read_dataset
-from training.libraries import library_versions
+from training.model_manifest import model_manifest
 from training.run_directory import (
     RunRecord,
     SeedRecord,
@@ -23,7 +23,6 @@ from training.run_directory import (
     seed_directory,
 )
 
-FAMILY = "mamba-lob"
 EVALUATION_FILE = "evaluation.json"
 
 
@@ -54,32 +53,15 @@ def trained_manifest(
     """What an artifact says of `model`; `training.details` hold the run and the seed's result."""
     result = msgspec.to_builtins(seed)
     del result["epochs"]  # long, and of no use to who serves the model
-    config = model.config
-    named = {"block", "size", "layers", "width", "state_size", "expand", "schema", "horizons", "classes"}
-    return Manifest(
+    return model_manifest(
+        model,
         name=name,
         version=version,
-        architecture=Architecture(
-            family=FAMILY,
-            block=config.block,
-            size=config.size,
-            layers=config.layers,
-            width=config.width,
-            state_size=config.state_size,
-            expand=config.expand,
-            parameters=parameter_count(model),
-            details={key: value for key, value in config.as_dict().items() if key not in named},
-        ),
         schema=run.schema,
         sampling=run.sampling,
         context=run.context,
         window_length=run.window_length,
         warmup_rows=run.warmup_rows,
-        horizons=config.horizons,
-        state=tuple(
-            StateTensor(name=tensor_name, shape=(1, *shape))
-            for tensor_name, shape in config.state_shapes.items()
-        ),
         temperatures=seed.temperatures,
         training=TrainingData(
             files=tuple(file for stream in run.streams for file in stream.files),
@@ -92,7 +74,6 @@ def trained_manifest(
             },
         ),
         metrics=metrics,
-        libraries=library_versions(),
     )
 
 

@@ -52,30 +52,6 @@ def pack_matrix(weights: WeightFormat, matrix: Matrix) -> npt.NDArray[np.float32
     return packed
 
 
-def unpack_matrix(weights: WeightFormat, words: Words, inputs: int, outputs: int) -> Matrix:
-    """The matrix (inputs, outputs) that a kernel multiplies by when it reads `words`."""
-    matrix = np.empty((inputs, outputs))
-    behind = inputs * outputs // weights.rows
-    column = at = 0
-    for width in split_outputs(outputs // LANES):
-        columns = width * LANES
-        panel = words[at : at + inputs * columns // weights.rows]
-        at += panel.size
-        if isinstance(weights, Float32):
-            values = panel.reshape(inputs, columns)
-        elif isinstance(weights, Int8):
-            values = panel.view(np.int8).reshape(-1, columns, 4).transpose(0, 2, 1).reshape(inputs, columns)
-        else:
-            pairs = panel.view(np.uint32).reshape(-1, 1, columns)
-            halves = np.concatenate([pairs << 16, pairs], axis=1).reshape(inputs, columns)
-            values = halves.view(np.float32 if isinstance(weights, BFloat16) else np.int32)
-        matrix[:, column : column + columns] = values
-        column += columns
-    if weights.output_words:
-        matrix *= words[behind : behind + outputs]
-    return matrix
-
-
 def _scales(weights: WeightFormat, matrix: Matrix) -> Matrix:
     """What one step of each output's whole numbers is worth; int16: a step of the word that holds two."""
     if not weights.output_words:

@@ -51,11 +51,6 @@ class Capture:
         self.interrupted = False
         """After an iteration: whether it met a recording that its writer did not finish (a part file)."""
 
-    @property
-    def instrument_hint(self) -> InstrumentHint | None:
-        """The one symbol that the capture holds; None where it names none or several."""
-        return self.instruments[0] if len(self.instruments) == 1 else None
-
     def __iter__(self) -> Iterator[CapturedFrame]:
         self.interrupted = False
         before: Header | None = None

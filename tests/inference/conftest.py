@@ -8,29 +8,20 @@ import msgspec
 import numpy as np
 import onnx
 import pytest
-import torch
 
 from inference.artifact import (
-    Architecture,
     Artifact,
     Manifest,
-    SchemaReference,
-    StateTensor,
-    TrainingData,
     graph_metadata,
     load_artifact,
     write_artifact,
 )
 from inference.manifest import GraphKind
 from inference.precision import GraphPrecision
-from lob.schema import LOB44
-from models.configurations import MambaLOBConfig
-from models.mamba_lob import MambaLOB, parameter_count
-from training.graph import export_graphs
+from models.mamba_lob import MambaLOB
+from tests.tiny_model import WINDOW_LENGTH, tiny_manifest, tiny_model
+from training.graph import graph_bytes
 from training.reduced_graph import reduced_graph
-
-WINDOW_LENGTH = 20
-WARMUP_ROWS = 5
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,53 +33,13 @@ class ExportedModel:
     graphs: dict[GraphKind, bytes]
 
 
-def tiny_manifest(model: MambaLOB, name: str) -> Manifest:
-    config = model.config
-    return Manifest(
-        name=name,
-        version="1",
-        architecture=Architecture(
-            family="mamba-lob",
-            block=config.block,
-            size=config.size,
-            layers=config.layers,
-            width=config.width,
-            state_size=config.state_size,
-            expand=config.expand,
-            parameters=parameter_count(model),
-        ),
-        schema=SchemaReference(name=LOB44.name, version=LOB44.version, hash=LOB44.hash),
-        sampling="top_changed",
-        context="stream",
-        window_length=WINDOW_LENGTH,
-        warmup_rows=WARMUP_ROWS,
-        horizons=config.horizons,
-        state=tuple(
-            StateTensor(name=tensor_name, shape=tuple(tensor.shape))
-            for tensor_name, tensor in zip(model.state_names(), model.initial_state(1), strict=True)
-        ),
-        temperatures=(0.8, 1.0, 1.7),
-        training=TrainingData(files=(), rows=0, seconds=0.0, seed=7),
-    )
-
-
 @pytest.fixture(scope="session")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> ExportedModel:
+def exported() -> ExportedModel:
     """One SSD layer of width 16 with random weights in every path, as `training.graph` exports it."""
-    torch.manual_seed(7)
-    config = MambaLOBConfig(block="ssd", size="tiny", layers=1, width=16, state_size=8)
-    model = MambaLOB(config).eval()
-    with torch.no_grad():
-        for weight in (model.head.weight, model.linear.weight):  # both start at zero; let the state count
-            torch.nn.init.normal_(weight, std=0.3)
+    model = tiny_model("ssd", layers=1, seed=7)
     manifest = tiny_manifest(model, "tiny")
-    folder = tmp_path_factory.mktemp("graphs")
-    paths = export_graphs(model, folder, WINDOW_LENGTH, graph_metadata(manifest))
-    return ExportedModel(
-        model=model,
-        manifest=manifest,
-        graphs={"step": paths.step.read_bytes(), "window": paths.window.read_bytes()},
-    )
+    graphs = graph_bytes(model, WINDOW_LENGTH, graph_metadata(manifest))
+    return ExportedModel(model=model, manifest=manifest, graphs=graphs)
 
 
 @pytest.fixture(scope="session")
@@ -97,9 +48,7 @@ def models_dir(exported: ExportedModel, tmp_path_factory: pytest.TempPathFactory
     folder = tmp_path_factory.mktemp("models")
     write_artifact(folder / "tiny", exported.manifest, exported.graphs, card="# tiny\n")
     window = msgspec.structs.replace(exported.manifest, name="tiny-window", context="window")
-    model = exported.model
-    paths = export_graphs(model, tmp_path_factory.mktemp("graphs"), WINDOW_LENGTH, graph_metadata(window))
-    graphs: dict[GraphKind, bytes] = {"step": paths.step.read_bytes(), "window": paths.window.read_bytes()}
+    graphs = graph_bytes(exported.model, WINDOW_LENGTH, graph_metadata(window))
     write_artifact(folder / "tiny-window", window, graphs, card="# tiny-window\n")
     return folder
 
@@ -132,15 +81,10 @@ def reduced_artifact(exported: ExportedModel, tmp_path_factory: pytest.TempPathF
 @pytest.fixture(scope="session")
 def s6_artifact(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
     """Two S6 layers of width 16 with random weights in every path; not to be changed."""
-    torch.manual_seed(8)
-    config = MambaLOBConfig(block="s6", size="tiny", layers=2, width=16, state_size=8)
-    model = MambaLOB(config).eval()
-    with torch.no_grad():
-        for weight in (model.head.weight, model.linear.weight):
-            torch.nn.init.normal_(weight, std=0.3)
+    model = tiny_model("s6", layers=2, seed=8)
     manifest = tiny_manifest(model, "tiny-s6")
-    paths = export_graphs(model, tmp_path_factory.mktemp("graphs"), WINDOW_LENGTH, graph_metadata(manifest))
-    graphs: dict[GraphKind, bytes] = {"step": paths.step.read_bytes()}
+    graph = graph_bytes(model, WINDOW_LENGTH, graph_metadata(manifest))["step"]
+    graphs: dict[GraphKind, bytes] = {"step": graph}
     return write_artifact(tmp_path_factory.mktemp("models") / "tiny-s6", manifest, graphs, card="# tiny\n")
 
 

@@ -47,7 +47,7 @@ def test_plain_bybit_frames_are_the_file_s_own_lines(data_dir: Path) -> None:
     capture = open_capture(path)
     frames = list(capture)
     assert capture.venue == "bybit"
-    assert capture.instrument_hint == InstrumentHint(symbol="BTCUSDT")
+    assert capture.instruments == (InstrumentHint(symbol="BTCUSDT"),)
     assert [frame.frame for frame in frames] == path.read_bytes().splitlines()
     stamps = [json.loads(frame.frame).get("ts") for frame in frames]
     assert stamps[0] is None  # the acknowledgement takes the snapshot's time
@@ -61,7 +61,7 @@ def test_archive_zip_yields_its_member_s_lines(data_dir: Path) -> None:
         expected = archive.read(archive.namelist()[0]).splitlines()
     assert [frame.frame for frame in capture] == expected
     assert capture.venue == "bybit"
-    assert capture.instrument_hint == InstrumentHint(symbol="XRPUSDT")
+    assert capture.instruments == (InstrumentHint(symbol="XRPUSDT"),)
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_binance_streams_are_split_at_the_first_space(
 ) -> None:
     path = data_dir / "binance" / name
     capture = open_capture(path)
-    assert (capture.venue, capture.instrument_hint) == ("binance", InstrumentHint(symbol=symbol))
+    assert (capture.venue, capture.instruments) == ("binance", (InstrumentHint(symbol=symbol),))
     with gzip.open(path) as lines:
         for frame, line in zip(capture, lines, strict=True):
             stamp, text = line.rstrip(b"\n").split(b" ", 1)
@@ -89,7 +89,7 @@ def test_two_days_make_one_capture(data_dir: Path) -> None:
     both = open_captures(paths)
     separate = [frame for path in paths for frame in open_capture(path)]
     assert list(both) == separate
-    assert both.instrument_hint == InstrumentHint(symbol="BTCUSDT")
+    assert both.instruments == (InstrumentHint(symbol="BTCUSDT"),)
 
 
 def test_a_capture_can_be_read_again(data_dir: Path) -> None:
@@ -141,7 +141,6 @@ def test_several_symbols_give_no_single_hint(tmp_path: Path) -> None:
     other = BYBIT_LINES[1].replace(b"BTCUSDT", b"ETHUSDT")
     capture = open_capture(write(tmp_path / "capture", [*BYBIT_LINES, other]))
     assert capture.instruments == (InstrumentHint(symbol="BTCUSDT"), InstrumentHint(symbol="ETHUSDT"))
-    assert capture.instrument_hint is None
 
 
 # --- damage: all that precedes it is delivered, and the error names file, line and expectation

@@ -54,7 +54,6 @@ def test_header(tmp_path: Path) -> None:
     capture = open_capture(path)
     assert capture.venue == "binance"
     assert capture.instruments == (BTCUSDT, eth)
-    assert capture.instrument_hint is None
     assert capture.source == "simulated market"
 
 
@@ -63,7 +62,7 @@ def test_a_later_file_s_tick_size_fills_in(tmp_path: Path) -> None:
         recording.write(1, b"{}")
     record(tmp_path / "2", [(2, b"{}")])
     both = open_captures([tmp_path / "1", tmp_path / "2"])
-    assert both.instrument_hint == BTCUSDT
+    assert both.instruments == (BTCUSDT,)
     assert [frame.receive_ns for frame in both] == [1, 2]
 
 

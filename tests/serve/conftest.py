@@ -8,24 +8,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-import torch
 from websockets.asyncio.server import ServerConnection, serve
 
 from inference.artifact import (
-    Architecture,
-    Manifest,
-    SchemaReference,
-    StateTensor,
-    TrainingData,
     graph_metadata,
     write_artifact,
 )
 from inference.prediction import HorizonPrediction, Prediction
 from lob.market import MarketConfiguration, SimulatedMarket
-from lob.schema import LOB44
 from lob.sync import SymbolState
-from models.configurations import MambaLOBConfig
-from models.mamba_lob import MambaLOB, parameter_count
 from serve.app import create_app
 from serve.clock import AnchoredClock
 from serve.hub import Hub
@@ -33,7 +24,8 @@ from serve.listener import address_of, listen
 from serve.responses import BookView, Level, ModelList, SymbolList
 from serve.server import Server
 from serve.stream import StreamLimits, StreamServer
-from training.graph import export_graphs
+from tests.tiny_model import WINDOW_LENGTH, tiny_manifest, tiny_model
+from training.graph import graph_bytes
 
 
 def make_prediction(
@@ -232,48 +224,15 @@ def scripted_exchange() -> Callable[..., object]:
 @pytest.fixture(scope="session")
 def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with one artifact, `tiny`: one SSD layer with random weights, exported as any other."""
-    torch.manual_seed(11)
-    config = MambaLOBConfig(block="ssd", size="tiny", layers=1, width=16, state_size=8)
-    model = MambaLOB(config).eval()
-    with torch.no_grad():
-        for weight in (model.head.weight, model.linear.weight):  # both start at zero
-            torch.nn.init.normal_(weight, std=0.3)
-    states = zip(model.state_names(), model.initial_state(1), strict=True)
-    manifest = Manifest(
-        name="tiny",
-        version="1",
-        architecture=Architecture(
-            family="mamba-lob",
-            block=config.block,
-            size=config.size,
-            layers=config.layers,
-            width=config.width,
-            state_size=config.state_size,
-            expand=config.expand,
-            parameters=parameter_count(model),
-        ),
-        schema=SchemaReference(name=LOB44.name, version=LOB44.version, hash=LOB44.hash),
-        sampling="top_changed",
-        context="stream",
-        window_length=20,
-        warmup_rows=5,
-        horizons=config.horizons,
-        state=tuple(StateTensor(name=name, shape=tuple(tensor.shape)) for name, tensor in states),
-        temperatures=(0.8, 1.0, 1.7),
-        training=TrainingData(
-            files=(),
-            rows=0,
-            seconds=0.0,
-            seed=11,
-            details={"run": {"streams": [{"symbol": "BTCUSDT", "thresholds": [1e-6, 5e-6, 1e-5]}]}},
-        ),
-    )
-    graphs = export_graphs(model, tmp_path_factory.mktemp("graphs"), 20, graph_metadata(manifest))
+    model = tiny_model("ssd", layers=1, seed=11)
+    streams = [{"symbol": "BTCUSDT", "thresholds": [1e-6, 5e-6, 1e-5]}]
+    manifest = tiny_manifest(model, "tiny", details={"run": {"streams": streams}})
+    graphs = graph_bytes(model, WINDOW_LENGTH, graph_metadata(manifest))
     folder = tmp_path_factory.mktemp("models")
     write_artifact(
         folder / "tiny",
         manifest,
-        {"step": graphs.step.read_bytes(), "window": graphs.window.read_bytes()},
+        graphs,
         card="# tiny\n",
     )
     return folder

@@ -738,7 +738,7 @@ def test_the_command_writes_the_simulated_market(tmp_path: Path) -> None:
         "source": "simulated market, seed 9",
     }
     capture = open_capture(path)
-    assert capture.instrument_hint == InstrumentHint(symbol="BTCUSDT", tick_size="0.10")
+    assert capture.instruments == (InstrumentHint(symbol="BTCUSDT", tick_size="0.10"),)
     assert capture.source == "simulated market, seed 9"
     assert list(capture) == list(SimulatedMarket(MarketConfiguration(seed=9)).frames(500))
     code, _, errors = run(*arguments)

@@ -63,7 +63,8 @@ async def test_every_frame_is_written_as_it_came_and_replays(
         summary = await asyncio.wait_for(running, 5)
     capture = open_capture(path)
     assert capture.venue == "bybit"
-    assert (capture.instrument_hint.symbol, capture.instrument_hint.tick_size) == ("BTCUSDT", "0.10")
+    (hint,) = capture.instruments
+    assert (hint.symbol, hint.tick_size) == ("BTCUSDT", "0.10")
     assert capture.source == exchange.url
     recorded = list(capture)
     assert [frame for _, frame in recorded[1:]] == market_frames
