@@ -9,6 +9,7 @@ import click
 from lob.errors import MambalobError
 
 COMMANDS = {
+    "admin": ("serve.commands.admin", "Change the models of a running service."),
     "bench": ("bench.commands.bench", "Measure latency."),
     "build": ("training.commands.build", "Turn captures into a data set of feature rows."),
     "compare": ("inference.commands.compare", "Hold all engines' answers together on captures."),

@@ -25,21 +25,23 @@ WARMUP_ROWS: Final = 32
 READOUT_DEVIATION: Final = 0.05
 
 
-def export_random_model(directory: Path, *, size: Size, block: Block, seed: int) -> Artifact:
+def export_random_model(
+    directory: Path, *, size: Size, block: Block, seed: int, version: str = "0"
+) -> Artifact:
     """Write an artifact with random weights to `directory` and answer it as loaded back.
 
     The matrices that training starts at zero are random here too, so that every part of the graph says
     something. Raises as `training.export.export_artifact`.
     """
-    return export_random(directory, configuration(block=block, size=size), seed=seed)
+    return export_random(directory, configuration(block=block, size=size), seed=seed, version=version)
 
 
-def export_random(directory: Path, config: MambaLOBConfig, *, seed: int) -> Artifact:
+def export_random(directory: Path, config: MambaLOBConfig, *, seed: int, version: str = "0") -> Artifact:
     """The same for any configuration, whose `size` names the model."""
     rows = seeded_rows(seed, ROWS)
     model = _random_model(config, rows, seed)
     name = f"{config.size}-{config.block}-random"
-    return export_artifact(model, _manifest(model, name, seed), directory, rows).artifact
+    return export_artifact(model, _manifest(model, name, seed, version), directory, rows).artifact
 
 
 def _random_model(config: MambaLOBConfig, rows: Rows, seed: int) -> MambaLOB:
@@ -53,11 +55,11 @@ def _random_model(config: MambaLOBConfig, rows: Rows, seed: int) -> MambaLOB:
     return model
 
 
-def _manifest(model: MambaLOB, name: str, seed: int) -> Manifest:
+def _manifest(model: MambaLOB, name: str, seed: int, version: str) -> Manifest:
     return model_manifest(
         model,
         name=name,
-        version="0",
+        version=version,
         schema=SchemaReference(name=LOB44.name, version=LOB44.version, hash=LOB44.hash),
         sampling="top_changed",
         context="stream",

@@ -15,7 +15,7 @@ from inference.engines.engine import Engine
 from inference.engines.fused import FusedEngine
 from inference.engines.selection import create_engine
 from inference.fused.tick import FINITE
-from inference.prediction import HorizonPrediction, Prediction
+from inference.prediction import Prediction, predicted_horizons
 from lob.errors import InputError
 from lob.instrument import Instrument
 from lob.rows import RowPath, RowStatus
@@ -42,6 +42,16 @@ _LIVE = SymbolState.LIVE
 _FRESH_WITHOUT_ROW = frozenset({RowStatus.NO_ROW, RowStatus.ONE_SIDED})
 
 
+def require_rows_of(artifact: Artifact, rows: RowPath) -> None:
+    """Raise InputError where `rows` are not what the model of `artifact` was trained on."""
+    for field, came, allowed in (
+        ("schema", rows.schema.name, artifact.schema.name),
+        ("sampling", rows.sampling, artifact.manifest.sampling),
+    ):
+        if came != allowed:
+            raise InputError(f"{field}: {came!r} came, model {artifact.name} allows {allowed!r}")
+
+
 class Pipeline:
     """One symbol's way from frames to predictions. Not for two threads at once.
 
@@ -66,26 +76,16 @@ class Pipeline:
         into the engine, also where it could go on within the call that makes the row. Raises InputError where
         rows are not what the artifact was trained on, or `stall_ms` is below 1.
         """
-        manifest = artifact.manifest
-        for field, came, allowed in (
-            ("schema", rows.schema.name, artifact.schema.name),
-            ("sampling", rows.sampling, manifest.sampling),
-        ):
-            if came != allowed:
-                raise InputError(f"{field}: {came!r} came, model {artifact.name} allows {allowed!r}")
+        require_rows_of(artifact, rows)
         if stall_ms < 1:
             raise InputError(f"stall_ms: {stall_ms} came; allowed: 1 or more")
         self.rows = rows
-        self.artifact = artifact
         self.symbol = rows.symbol
-        self._model_name = artifact.name
         self.lifecycle = SymbolLifecycle()
         self.state_revision = 0
         """Rises with every change of `state` or `reason`, so that a caller can tell subscribers."""
-        self._calibration = Calibration(manifest.temperatures, len(manifest.classes))
-        self._horizons = manifest.horizons
         self._staged = staged
-        self.engine = engine
+        self._take(engine, artifact)
         self._stall_ms = stall_ms
         self._fresh_ns: int | None = None
         self._predictions = self._not_finite = self._stalls = self._late = 0
@@ -126,9 +126,24 @@ class Pipeline:
             made = engine.another(rows.window)
         return cls(rows, made, artifact, stall_ms=stall_ms, staged=staged)
 
+    def switch_to(self, engine: Engine, artifact: Artifact) -> None:
+        """Let another model answer from the next row on; called between two frames.
+
+        `engine` is made for this pipeline's window, and has taken the rows it holds or is reset: what it has
+        not seen does not count for it (`inference.follower` brings it there). Raises InputError, and changes
+        nothing, where rows are not what the artifact was trained on.
+        """
+        require_rows_of(artifact, self.rows)
+        self._take(engine, artifact)
+
+    @property
+    def artifact(self) -> Artifact:
+        """The model that answers."""
+        return self._artifact
+
     @property
     def engine(self) -> Engine:
-        """The model that answers; another may be set between two frames, and warms up from there."""
+        """What runs that model; another engine may be set between two frames, and warms up from there."""
         return self._engine
 
     @engine.setter
@@ -233,6 +248,14 @@ class Pipeline:
         self.rows.reset()
         return self._happened(LifecycleEvent.LATE, detail)
 
+    def _take(self, engine: Engine, artifact: Artifact) -> None:
+        manifest = artifact.manifest
+        self._artifact = artifact
+        self._model_name, self._model_version = manifest.name, manifest.version
+        self._calibration = Calibration(manifest.temperatures, len(manifest.classes))
+        self._horizons = manifest.horizons
+        self.engine = engine
+
     def _on_row(self, status: RowStatus, receive_ns: int) -> Prediction | None:
         rows = self.rows
         if status is _SNAPSHOT:  # the first row of a new book
@@ -249,15 +272,10 @@ class Pipeline:
         if self.lifecycle.state is not _LIVE and not self._happened(LifecycleEvent.ENGINE_WARM):
             return None
         self._predictions += 1
-        horizons, best = [], self._calibration.best.tolist()
-        for place, probabilities in enumerate(self._calibration.probabilities.tolist()):
-            top = best[place]
-            horizons.append(
-                HorizonPrediction(self._horizons[place], top - 1, probabilities[top], probabilities)
-            )
         return Prediction(
             symbol=self.symbol,
             model=self._model_name,
+            model_version=self._model_version,
             engine=self._engine_name,
             precision=self._precision,
             update_id=rows.update_id,
@@ -266,7 +284,7 @@ class Pipeline:
             emit_ns=0,
             latency_us=0.0,
             mid=rows.row_mid,
-            horizons=horizons,
+            horizons=predicted_horizons(self._calibration, self._horizons),
         )
 
     def _answer(self) -> bool | None:

@@ -1,7 +1,11 @@
 """A prediction as subscribers see it: the `data` object of the stream's prediction messages."""
 
+from collections.abc import Sequence
+
 from msgspec import Struct
 from msgspec.json import Encoder
+
+from inference.calibration import Calibration
 
 
 class HorizonPrediction(Struct, gc=False):
@@ -18,7 +22,7 @@ class HorizonPrediction(Struct, gc=False):
 
 
 class Prediction(Struct, gc=False):
-    """All horizons' predictions at one book update, with the update's own times.
+    """All horizons' predictions at one book update, with the update's own times, and the model they are of.
 
     `model`, `engine` and `precision` (the number format) say what answered.
     `exchange_ms` is the matching engine's clock. `receive_ns` and `emit_ns` are this process's, comparable
@@ -28,6 +32,7 @@ class Prediction(Struct, gc=False):
 
     symbol: str
     model: str
+    model_version: str
     engine: str
     precision: str
     update_id: int
@@ -42,6 +47,15 @@ class Prediction(Struct, gc=False):
         """Set when the prediction left, and the time since its frame was received."""
         self.emit_ns = emit_ns
         self.latency_us = (emit_ns - self.receive_ns) / 1000
+
+
+def predicted_horizons(calibration: Calibration, horizons: Sequence[int]) -> list[HorizonPrediction]:
+    """What `calibration` holds after `apply`, for the model's `horizons` (H,)."""
+    predicted, best = [], calibration.best.tolist()
+    for place, probabilities in enumerate(calibration.probabilities.tolist()):
+        top = best[place]
+        predicted.append(HorizonPrediction(horizons[place], top - 1, probabilities[top], probabilities))
+    return predicted
 
 
 _ENCODER = Encoder()

@@ -267,6 +267,16 @@ class RowPath:
         return mid if mid == mid else self.book.mid
 
     @property
+    def taken(self) -> int:
+        """How many rows there were so far, over all books."""
+        return self._counts[_ROW] + self._counts[_SNAPSHOT]
+
+    @property
+    def books(self) -> int:
+        """How many books rows have begun with so far; a model's rows begin anew with each."""
+        return self._counts[_SNAPSHOT]
+
+    @property
     def counters(self) -> dict[str, int]:
         """How many frames came to each `RowStatus`, by its lower-case name."""
         return {status.name.lower(): count for status, count in zip(_STATUSES, self._counts, strict=True)}

@@ -39,6 +39,10 @@ class RingWindow:
         """The last L rows, oldest first, a contiguous view (L, F); the oldest are zeros while `count` < L."""
         return self._windows[self.position]
 
+    def row(self, age: int) -> Rows:
+        """The row `age` rows before the newest, a view (F,); `age` is below L, and zeros from `count` on."""
+        return self._rows[self.position - age]
+
     def advance(self) -> None:
         """Take the row just written at `next_slot` as the newest."""
         slot = self.next_slot

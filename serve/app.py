@@ -39,6 +39,7 @@ The stream is a websocket at `/v1/stream`. Send
 then its predictions and states as they come:
 `{"topic":"prediction.SYMBOL","type":"prediction","seq":7,"ts":...,"data":{...}}` and
 `{"topic":"prediction.SYMBOL","type":"state","seq":8,"ts":...,"data":{"state":"stale","reason":"..."}}`.
+A message of type `model` tells that another model's predictions follow; each prediction names its own.
 `seq` counts the topic's messages. A client that does not keep up is given the newest prediction, and every
 message tells with `"missed": n` how many were left out before it; states are not left out for predictions.
 """
@@ -48,7 +49,7 @@ def create_app(
     *,
     hub: Hub,
     streams: StreamServer,
-    models: ModelList,
+    list_models: Callable[[], ModelList],
     books: Mapping[str, BookReader],
     list_symbols: Callable[[], SymbolList],
     render_metrics: Callable[[], bytes],
@@ -104,9 +105,9 @@ def create_app(
         return JsonResponse(list_symbols())
 
     @app.get("/v1/models", responses=answers(ok=(ModelList, "The models of the service")))
-    async def list_models() -> Response:
+    async def models() -> Response:
         """The models the service knows, and which symbols each is serving."""
-        return JsonResponse(models)
+        return JsonResponse(list_models())
 
     @app.get("/healthz", responses=answers(ok=(Health, "The process answers")))
     async def health() -> Response:

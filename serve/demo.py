@@ -78,6 +78,8 @@ class DemoState:
                 self.latest = self.book = None
                 self.accuracy.restart()
             return
+        if push.type != "prediction":
+            return
         prediction = _prediction_decoder.decode(push.data)
         self.predictions += 1
         self.latest = prediction

@@ -23,6 +23,8 @@ from lob.sync import SymbolState
 from serve.clock import AnchoredClock
 from serve.latency import LatencyHistogram
 from serve.messages import (
+    ModelData,
+    ModelMessage,
     PredictionMessage,
     StateData,
     StateMessage,
@@ -257,6 +259,16 @@ class Hub:
             mailbox.put_ready(slot)
         if not topic.live:
             topic.prediction = None
+
+    def publish_model(self, symbol: str, data: ModelData) -> None:
+        """Tell every subscriber of `symbol` whose predictions follow; it waits in order with the states."""
+        topic = self._by_symbol[symbol]
+        topic.seq += 1
+        now_ms = self.clock.now_ns() // 1_000_000
+        waiting = (topic.seq, encode_text(ModelMessage(topic.name, "model", topic.seq, now_ms, data)))
+        for mailbox, slot in topic.slots.items():
+            slot.put_state(waiting)
+            mailbox.put_ready(slot)
 
     def subscribe(self, mailbox: Mailbox, names: list[str]) -> None:
         """Send the topics `names` to `mailbox` from now on, each beginning with its current state.

@@ -6,7 +6,7 @@ topic's messages of either type: a client sees `seq` = its last one + 1 + `misse
 when nothing was left out.
 """
 
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import msgspec
 
@@ -42,6 +42,15 @@ class StateData(msgspec.Struct, frozen=True):
     reason: str
 
 
+class ModelData(msgspec.Struct, frozen=True, kw_only=True):
+    """The model whose predictions follow from here on, and the one before it as `name@version`."""
+
+    model: str
+    model_version: str
+    engine: str
+    previous: str
+
+
 class PredictionMessage(msgspec.Struct):
     """A prediction on its way out; `ts` is the wall clock in milliseconds when it was published."""
 
@@ -62,6 +71,16 @@ class StateMessage(msgspec.Struct):
     data: StateData
 
 
+class ModelMessage(msgspec.Struct):
+    """A change of a symbol's model on its way out."""
+
+    topic: str
+    type: Literal["model"]
+    seq: int
+    ts: int
+    data: ModelData
+
+
 class Push(msgspec.Struct):
     """A push as a client reads it: `data` stays raw until `type` has said what it is."""
 
@@ -73,6 +92,8 @@ class Push(msgspec.Struct):
     missed: int = 0
 
 
+Outgoing: TypeAlias = Request | Reply | PredictionMessage | StateMessage | ModelMessage
+
 _encoder = msgspec.json.Encoder()
 _request_decoder = msgspec.json.Decoder(Request)
 _push_decoder = msgspec.json.Decoder(Push)
@@ -83,12 +104,12 @@ def topic_name(symbol: str) -> str:
     return TOPIC_PREFIX + symbol
 
 
-def encode(message: Request | Reply | PredictionMessage | StateMessage) -> bytes:
+def encode(message: Outgoing) -> bytes:
     """The JSON of a message as UTF-8."""
     return _encoder.encode(message)
 
 
-def encode_text(message: Request | Reply | PredictionMessage | StateMessage) -> str:
+def encode_text(message: Outgoing) -> str:
     """The JSON text of a message."""
     return encode(message).decode()
 

@@ -1,6 +1,7 @@
 """What the service counts, read from plain integers when Prometheus asks; the tick path never comes here."""
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import (
@@ -55,6 +56,7 @@ class ServiceCollector(Collector):
         yield from self._feed_families()
         yield from self._trade_families()
         yield from self._topic_families()
+        yield from self._model_families()
         yield from self._stream_families()
         yield from self._keep_warm_families()
         yield GaugeMetricFamily(
@@ -184,6 +186,37 @@ class ServiceCollector(Collector):
         yield seconds
         yield difference
         yield latency
+
+    def _model_families(self) -> Iterator[Metric]:
+        places = GaugeMetricFamily(
+            "mambalob_model",
+            "1 for the model of a symbol that answers, is to take over, or answers in the shadow",
+            labels=("symbol", "place", "model", "model_version"),
+        )
+        switches = CounterMetricFamily("mambalob_model_switches", "Models that took over", labels=("symbol",))
+        answers = CounterMetricFamily(
+            "mambalob_shadow_predictions",
+            "Published rows by what the model in the shadow made of each; agreed ones are among the answered",
+            labels=("symbol", "status"),
+        )
+        for symbol, one in self._symbols.items():
+            models = one.publisher.models
+            shadow = models.shadow
+            for place, placed in (
+                ("serving", models.serving),
+                ("incoming", models.incoming),
+                ("shadow", None if shadow is None else shadow.placed),
+            ):
+                if placed is not None:
+                    manifest = placed.artifact.manifest
+                    places.add_metric((symbol, place, manifest.name, manifest.version), 1)
+            switches.add_metric((symbol,), models.switches)
+            if shadow is not None:
+                for status, count in asdict(shadow.counters).items():
+                    answers.add_metric((symbol, status), count)
+        yield places
+        yield switches
+        yield answers
 
     def _stream_families(self) -> Iterator[Metric]:
         streams = self._streams

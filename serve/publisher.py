@@ -1,6 +1,7 @@
 """The one place where a pipeline and the hub meet: frames in, predictions and states out."""
 
 from inference.pipeline import Pipeline
+from inference.symbol_models import SymbolModels
 from lob.sync import SymbolState
 from lob.trade_tape import TradeTape
 from serve.feed_policies import LagPolicy
@@ -26,6 +27,8 @@ class PredictionPublisher:
     def __init__(
         self, pipeline: Pipeline, hub: Hub, *, lag: LagPolicy | None = None, tape: TradeTape | None = None
     ) -> None:
+        self.models = SymbolModels(pipeline)
+        """The pipeline's models; they follow its rows once each has been published."""
         self._pipeline = pipeline
         self._hub = hub
         self._lateness = None if lag is None else Lateness(lag)
@@ -75,6 +78,8 @@ class PredictionPublisher:
             self._tell()
         if prediction is not None and not self._stopped:
             self._hub.publish(prediction)
+        if self.models.watching:
+            self.models.note(prediction)
 
     def on_connected(self) -> None:
         """A new connection stands."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -20,6 +21,8 @@ from lob.errors import ArtifactError, InputError
 from lob.instrument import Instrument
 from lob.trade_tape import TradeTape
 from lob.venues import Venue, make_decoder
+from serve.admin_access import AdminAccess, AdminToken
+from serve.admin_routes import add_admin_routes
 from serve.app import create_app
 from serve.bybit_stream import public_address
 from serve.clock import AnchoredClock
@@ -40,10 +43,13 @@ from serve.instruments import find_instrument
 from serve.keep_warm import KeepWarmPolicy, WarmKeeper
 from serve.listener import address_of, listen
 from serve.metrics import ServiceCollector, make_renderer
+from serve.model_switcher import ModelSwitcher
 from serve.publisher import PredictionPublisher
+from serve.ready_model import ModelSource
 from serve.reconnect import ReconnectPolicy
 from serve.responses import ModelList, ModelSummary, SymbolList
 from serve.server import Server
+from serve.shadow_log import ShadowLog, ShadowLogConfig
 from serve.stream import GOING_AWAY, StreamLimits, StreamServer
 from serve.symbol_service import SymbolService
 from serve.trade_consumer import TradeConsumer
@@ -62,7 +68,8 @@ class ServiceConfig:
     `tick_sizes` holds those of the symbols whose exchange need not be asked; `cache_dir` is where the
     answers of the exchange are kept for the time when it does not answer, None keeps none. `trades` takes the
     public trades in as well. `depth` is that of Bybit's topic, `lob.messages.WHOLE_BOOK` for all
-    levels; Binance sends the whole book. `port` 0 takes any free one.
+    levels; Binance sends the whole book. `port` 0 takes any free one. Without `admin_token` no routes change
+    models; `shadow_log` is where models in the shadow are written down, None only counts them.
     """
 
     symbols: tuple[str, ...]
@@ -89,6 +96,8 @@ class ServiceConfig:
     silence: SilencePolicy = field(default_factory=SilencePolicy)
     snapshot: SnapshotPolicy = field(default_factory=SnapshotPolicy)
     limits: StreamLimits = field(default_factory=StreamLimits)
+    admin_token: AdminToken | None = None
+    shadow_log: ShadowLogConfig | None = None
 
     def __post_init__(self) -> None:
         if not self.symbols or len(set(self.symbols)) != len(self.symbols):
@@ -141,6 +150,20 @@ class Service:
             config.keep_warm, self.feed, [one.pipeline for one in self.symbols.values()]
         )
         self._failure: BaseException | None = None
+        self.shadow_log = ShadowLog(config.shadow_log)
+        self.switcher = ModelSwitcher(
+            {symbol: one.publisher.models for symbol, one in self.symbols.items()},
+            self.hub,
+            ModelSource(
+                models_dir=config.models_dir,
+                engine=config.engine,
+                precision=config.precision,
+                venue=config.venue,
+            ),
+            shadow_sink=self.shadow_log.put,
+            waiting_frames=lambda: self.feed.waiting_frames,
+        )
+        self._models_at_start = self._summaries(self.artifact)
         collector = ServiceCollector(
             symbols=self.symbols,
             feed=self.feed,
@@ -150,9 +173,6 @@ class Service:
             clock=self.clock,
             information={
                 "version": version("mambalob"),
-                "model": self.artifact.name,
-                "model_version": self.artifact.manifest.version,
-                "engine": self.engine_name,
                 "precision": config.precision,
                 "symbols": ",".join(config.symbols),
             },
@@ -160,7 +180,7 @@ class Service:
         app = create_app(
             hub=self.hub,
             streams=self.streams,
-            models=self._list_models(self.artifact),
+            list_models=self._list_models,
             books={symbol: one.book for symbol, one in self.symbols.items()},
             list_symbols=self._list_symbols,
             render_metrics=make_renderer(collector),
@@ -168,6 +188,9 @@ class Service:
             version=version("mambalob"),
             lifespan=self._lifespan,
         )
+        if config.admin_token is not None:
+            access = AdminAccess(config.admin_token, time.monotonic)
+            add_admin_routes(app, self.switcher, access, self._known_models)
         self._server = Server(app, self._listener, self._say_last_words)
 
     @property
@@ -260,19 +283,23 @@ class Service:
         feed = asyncio.create_task(self.feed.run(), name="feed")
         sweeper = asyncio.create_task(self.streams.sweep_forever(), name="stream-sweeper")
         warmer = asyncio.create_task(self.warm_keeper.run(), name="warm-keeper")
-        feed.add_done_callback(self._on_feed_end)
-        tasks = (feed, sweeper, warmer)
+        switcher = asyncio.create_task(self.switcher.run(), name="model-switcher")
+        shadow_log = asyncio.create_task(self.shadow_log.run(), name="shadow-log")
+        feed.add_done_callback(self._on_end)
+        switcher.add_done_callback(self._on_end)
+        tasks = (feed, sweeper, warmer, switcher, shadow_log)
         try:
             yield
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            self.switcher.close()
 
-    def _on_feed_end(self, feed: asyncio.Task[None]) -> None:
-        """A feed ends by being cancelled or by an error; the error ends the service."""
-        if not feed.cancelled():
-            self._failure = feed.exception()
+    def _on_end(self, task: asyncio.Task[None]) -> None:
+        """The feed and the switcher end by being cancelled or by an error; the error ends the service."""
+        if not task.cancelled():
+            self._failure = task.exception()
             self.stop()
 
     async def _say_last_words(self) -> None:
@@ -283,9 +310,26 @@ class Service:
     def _list_symbols(self) -> SymbolList:
         return SymbolList([one.view(self.hub, self.feed) for one in self.symbols.values()])
 
-    def _list_models(self, serving: Artifact) -> ModelList:
-        """The model in use first, then every other that can be asked for by name and verifies."""
-        summaries = [self._summary(serving, self.engine_name, self.config.precision, list(self.symbols))]
+    async def _known_models(self) -> list[str]:
+        """The names that a model can be asked for by now; the directory is read on another thread."""
+        return list(await asyncio.to_thread(known_models, self.config.models_dir))
+
+    def _list_models(self) -> ModelList:
+        """The models in use first, then the others that could be asked for when the service started."""
+        serving: dict[tuple[str, str, str], ModelSummary] = {}
+        for symbol, models in self.switcher.symbols.items():
+            placed = models.serving
+            key = (placed.artifact.name, placed.artifact.manifest.version, placed.engine.name)
+            if key not in serving:
+                serving[key] = self._summary(placed.artifact, placed.engine.name, self.config.precision, [])
+            serving[key].symbols.append(symbol)
+        names = {key[:2] for key in serving}
+        others = [one for one in self._models_at_start if (one.name, one.version) not in names]
+        return ModelList([*serving.values(), *others])
+
+    def _summaries(self, serving: Artifact) -> list[ModelSummary]:
+        """The model in use, then every other that can be asked for by name and verifies."""
+        summaries = [self._summary(serving, "", "", [])]
         for name, directory in known_models(self.config.models_dir).items():
             if directory.resolve() == serving.directory.resolve():
                 continue
@@ -293,7 +337,7 @@ class Service:
                 summaries.append(self._summary(load_artifact(directory), "", "", []))
             except ArtifactError as error:
                 logger.warning("model %s is left out of the list: %s", name, error)
-        return ModelList(summaries)
+        return summaries
 
     @staticmethod
     def _summary(artifact: Artifact, engine: str, precision: str, symbols: list[str]) -> ModelSummary:

@@ -10,6 +10,7 @@ from inference.engines.selection import ENGINE_NAMES
 from inference.pipeline import DEFAULT_STALL_MS
 from inference.precision import PRECISIONS
 from lob.venues import Venue
+from serve.admin_access import TOKEN_VARIABLE, find_token
 from serve.bybit_stream import CATEGORIES, DEPTHS, FULL, read_depth
 from serve.feed_policies import IdlePolicy, LagPolicy, StallPolicy
 from serve.instrument_cache import default_cache_dir
@@ -18,6 +19,7 @@ from serve.logs import configure_logging
 from serve.process import freeze_start_up, run_until_signalled
 from serve.reconnect import ReconnectPolicy
 from serve.service import Service, ServiceConfig
+from serve.shadow_log import ShadowLogConfig
 from serve.symbol_options import milliseconds, per_symbol
 from serve.venue_connection import is_this_machine
 from serve.venue_topics import resolve_address
@@ -88,6 +90,18 @@ RECONNECT, IDLE, LAG = ReconnectPolicy(), IdlePolicy(), LagPolicy()
     "--models-dir",
     type=click.Path(file_okay=False, path_type=Path),
     help="A directory of models beside those that ship.",
+)
+@click.option(
+    "--admin-token-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help=f"Holds the token of the routes that change models; or the variable {TOKEN_VARIABLE}. Without a "
+    "token there are none.",
+)
+@click.option(
+    "--shadow-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Where the predictions of models in the shadow are written, 256 MiB at most; by default they are "
+    "only counted.",
 )
 @click.option(
     "--stall-ms",
@@ -175,6 +189,8 @@ def command(
     host: str,
     port: int,
     models_dir: Path | None,
+    admin_token_file: Path | None,
+    shadow_dir: Path | None,
     stalls: tuple[str, ...],
     idle_s: float,
     maximum_wait_ms: int,
@@ -217,6 +233,8 @@ def command(
             cache_dir=cache_dir,
             host=host,
             port=port,
+            admin_token=find_token(admin_token_file),
+            shadow_log=None if shadow_dir is None else ShadowLogConfig(directory=shadow_dir),
             stall=StallPolicy(
                 after_ms=DEFAULT_STALL_MS if stall_ms is None else milliseconds("stall-ms", stall_ms),
                 by_symbol={one: milliseconds("stall-ms", text) for one, text in stall_by_symbol.items()},

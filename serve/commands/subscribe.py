@@ -9,13 +9,14 @@ import msgspec
 from inference.prediction import Prediction
 from serve.client import StreamClient
 from serve.logs import configure_logging
-from serve.messages import Push, StateData
+from serve.messages import ModelData, Push, StateData
 from serve.process import run_until_signalled
 
 DIRECTIONS = {-1: "down", 0: "flat", 1: "up"}
 
 _prediction_decoder = msgspec.json.Decoder(Prediction)
 _state_decoder = msgspec.json.Decoder(StateData)
+_model_decoder = msgspec.json.Decoder(ModelData)
 
 
 @click.command()
@@ -53,6 +54,11 @@ def readable(push: Push) -> str:
     if push.type == "state":
         state = _state_decoder.decode(push.data)
         return f"{symbol}  {state.state}{': ' if state.reason else ''}{state.reason}{missed}"
+    if push.type == "model":
+        model = _model_decoder.decode(push.data)
+        return (
+            f"{symbol}  model {model.model}@{model.model_version} answers, before it {model.previous}{missed}"
+        )
     prediction = _prediction_decoder.decode(push.data)
     horizons = "  ".join(
         f"{h.horizon}: {DIRECTIONS[h.direction]:<4} {h.confidence:.3f}" for h in prediction.horizons

@@ -5,8 +5,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
-import numpy as np
-import onnx
 import pytest
 
 from inference.artifact import (
@@ -20,6 +18,7 @@ from inference.manifest import GraphKind
 from inference.precision import GraphPrecision
 from models.mamba_lob import MambaLOB
 from tests.tiny_model import WINDOW_LENGTH, tiny_manifest, tiny_model
+from tests.versions import as_version
 from training.graph import graph_bytes
 from training.reduced_graph import reduced_graph
 
@@ -101,30 +100,11 @@ def write_variant(exported: ExportedModel, tmp_path: Path) -> Callable[..., Path
     return write
 
 
-def as_version(exported: ExportedModel, **changes: object) -> tuple[Manifest, dict[GraphKind, bytes]]:
-    """The manifest with `changes` (of version, name, ...), and the same graphs saying that they belong to it.
-
-    Another version's weights differ: the readout is scaled by its number.
-    """
-    manifest = msgspec.structs.replace(exported.manifest, **changes)
-    graphs: dict[GraphKind, bytes] = {}
-    for kind, content in exported.graphs.items():
-        graph = onnx.load_from_string(content)
-        del graph.metadata_props[:]
-        onnx.helper.set_model_props(graph, graph_metadata(manifest))
-        for tensor in graph.graph.initializer:
-            if tensor.name == "head.weight":
-                weights = onnx.numpy_helper.to_array(tensor) * np.float32(int(manifest.version))
-                tensor.CopyFrom(onnx.numpy_helper.from_array(weights, tensor.name))
-        graphs[kind] = graph.SerializeToString()
-    return manifest, graphs
-
-
 @pytest.fixture(scope="session")
 def sources(exported: ExportedModel, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Versions 1, 2 and 3 of `tiny`, of different weights, each in a directory; not to be changed."""
     folder = tmp_path_factory.mktemp("sources")
     for version in "123":
-        manifest, graphs = as_version(exported, version=version)
+        manifest, graphs = as_version(exported.manifest, exported.graphs, version=version)
         write_artifact(folder / version, manifest, graphs, card=f"# tiny {version}\n")
     return {version: folder / version for version in "123"}

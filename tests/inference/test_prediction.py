@@ -9,6 +9,7 @@ def prediction() -> Prediction:
     return Prediction(
         symbol="BTCUSDT",
         model="small",
+        model_version="3",
         engine="ort-step",
         precision="float32",
         update_id=7,
@@ -30,6 +31,7 @@ def test_encodes_the_documented_fields_in_order() -> None:
     assert list(document) == [
         "symbol",
         "model",
+        "model_version",
         "engine",
         "precision",
         "update_id",

@@ -12,8 +12,10 @@ from websockets.asyncio.server import ServerConnection, serve
 
 from inference.artifact import (
     graph_metadata,
+    load_artifact,
     write_artifact,
 )
+from inference.model_store import ModelStore
 from inference.prediction import HorizonPrediction, Prediction
 from lob.market import MarketConfiguration, SimulatedMarket
 from lob.sync import SymbolState
@@ -25,6 +27,7 @@ from serve.responses import BookView, Level, ModelList, SymbolList
 from serve.server import Server
 from serve.stream import StreamLimits, StreamServer
 from tests.tiny_model import WINDOW_LENGTH, tiny_manifest, tiny_model
+from tests.versions import as_version
 from training.graph import graph_bytes
 
 
@@ -35,6 +38,7 @@ def make_prediction(
     return Prediction(
         symbol=symbol,
         model="made-by-a-test",
+        model_version="0",
         engine="none",
         precision="float32",
         update_id=update_id,
@@ -104,7 +108,7 @@ async def run_app(
     app = create_app(
         hub=hub,
         streams=streams,
-        models=ModelList([]),
+        list_models=lambda: ModelList([]),
         books={symbol: book(symbol) for symbol in symbols},
         list_symbols=lambda: SymbolList([]),
         render_metrics=lambda: b"",
@@ -242,3 +246,24 @@ def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def market_frames() -> list[bytes]:
     """The first 600 frames of the simulated market: BTCUSDT, 50 levels, a tick of 0.10."""
     return [frame for _, frame in SimulatedMarket(MarketConfiguration(seed=5)).generate(600)]
+
+
+@pytest.fixture(scope="session")
+def version_sources(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Versions 1, 2 and 3 of `tiny`, of different weights, each in a directory; not to be changed."""
+    tiny = load_artifact(models_dir / "tiny")
+    graphs = {kind: (tiny.directory / f"{kind}.onnx").read_bytes() for kind in tiny.manifest.graphs}
+    folder = tmp_path_factory.mktemp("sources")
+    for version in "123":
+        manifest, relabelled = as_version(tiny.manifest, graphs, version=version)
+        write_artifact(folder / version, manifest, relabelled, card="")
+    return {version: folder / version for version in "123"}
+
+
+@pytest.fixture
+def versions_dir(version_sources: dict[str, Path], tmp_path: Path) -> Path:
+    """A directory of models with those versions installed, 1 active."""
+    store = ModelStore(tmp_path / "versions")
+    for source in version_sources.values():
+        store.install(source)
+    return store.directory

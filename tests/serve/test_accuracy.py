@@ -19,7 +19,7 @@ def predict(mid: float, directions: tuple[int, ...]) -> Prediction:
         HorizonPrediction(horizon, direction, 0.5, [0.25, 0.5, 0.25])
         for horizon, direction in zip(HORIZONS, directions, strict=True)
     ]
-    return Prediction("BTCUSDT", "m", "e", "float32", 1, 1, 1, 2, 0.001, mid, horizons)
+    return Prediction("BTCUSDT", "m", "1", "e", "float32", 1, 1, 1, 2, 0.001, mid, horizons)
 
 
 def walk(rows: int, seed: int) -> list[tuple[float, tuple[int, int]]]:

@@ -24,7 +24,7 @@ def state() -> DemoState:
 
 def predicted(mid: float, latency_us: float) -> dict:
     horizons = [HorizonPrediction(k, 1, 0.75, [0.05, 0.2, 0.75]) for k in (1, 2, 3)]
-    prediction = Prediction("BTCUSDT", "m", "e", "float32", 1, 1, 1, 2, latency_us, mid, horizons)
+    prediction = Prediction("BTCUSDT", "m", "1", "e", "float32", 1, 1, 1, 2, latency_us, mid, horizons)
     return {"type": "prediction", "data": msgspec.to_builtins(prediction)}
 
 

@@ -23,7 +23,9 @@ def test_the_view_shows_the_book_the_predictions_and_that_it_is_a_simulation() -
     state.state = "live"
     for number in range(6):
         horizons = [HorizonPrediction(k, 1, 0.75, [0.05, 0.2, 0.75]) for k in (1, 2, 3)]
-        state.latest = Prediction("BTCUSDT", "m", "e", "float32", 1, 1, 1, 2, 10.0, 100.0 + number, horizons)
+        state.latest = Prediction(
+            "BTCUSDT", "m", "1", "e", "float32", 1, 1, 1, 2, 10.0, 100.0 + number, horizons
+        )
         state.predictions += 1
         state.accuracy.on_prediction(state.latest)
     state.book = BookView("BTCUSDT", 1, 1, [Level(104.9, 1.5), Level(104.8, 2)], [Level(105.1, 0.25)])
@@ -39,7 +41,7 @@ def test_the_view_shows_the_book_the_predictions_and_that_it_is_a_simulation() -
 def test_eighty_columns_hold_the_whole_bars_and_lines() -> None:
     state = DemoState(MaturedAccuracy((1, 2, 3), (0.0, 0.0, 0.0)))
     horizons = [HorizonPrediction(k, 1, k / 4, [0.0, 0.0, k / 4]) for k in (1, 2, 3)]
-    state.latest = Prediction("BTCUSDT", "m", "e", "float32", 1, 1, 1, 2, 10.0, 100.0, horizons)
+    state.latest = Prediction("BTCUSDT", "m", "1", "e", "float32", 1, 1, 1, 2, 10.0, 100.0, horizons)
     narrow = shown(state, 80)
     assert "…" not in narrow
     for words in ("SIMULATED MARKET", "matured", "commonest", "rows ahead"):

@@ -75,7 +75,7 @@ async def test_a_model_put_in_its_place_is_the_one_rehearsed(
     running = asyncio.create_task(keeper.run())
     await until(lambda: keeper.steps > 0)
     other = load_model("tiny", models_dir)
-    pipeline.artifact = other
+    pipeline.switch_to(pipeline.engine.another(pipeline.rows.window), other)
     steps = keeper.steps
     await until(lambda: keeper.steps > steps + 1)
     (rehearsal,) = keeper._rehearsals.values()

@@ -26,7 +26,8 @@ def test_pushes_have_the_documented_shape_and_read_back(prediction) -> None:
     assert list(decoded) == ["topic", "type", "seq", "ts", "data"]
     assert (decoded["topic"], decoded["type"], decoded["seq"]) == ("prediction.BTCUSDT", "prediction", 7)
     assert list(decoded["data"]) == [
-        *("symbol", "model", "engine", "precision", "update_id", "exchange_ms", "receive_ns", "emit_ns"),
+        *("symbol", "model", "model_version", "engine", "precision", "update_id", "exchange_ms"),
+        *("receive_ns", "emit_ns"),
         *("latency_us", "mid", "horizons"),
     ]
     assert decoded["data"]["horizons"] == [

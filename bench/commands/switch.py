@@ -1,0 +1,189 @@
+"""`mambalob bench switch`: models switched under load, every tick accounted for."""
+
+import os
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final, get_args
+
+import click
+import msgspec
+import numpy as np
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from bench.frame_source import kept_in_memory, seeded_source
+from bench.harness import Measured
+from bench.machine import describe_machine, preemptions_so_far
+from bench.pinning import pinned_to
+from bench.repeated_runs import RepeatedRuns
+from bench.report import Report, machine_report, print_report, report_of
+from bench.switching import RATE, Mode, SwitchCounts, SwitchingService, Ticks
+from bench.terminal import table_console
+from bench.weights import Block, Size
+from inference.model_store import ModelStore
+from inference.registry import VERSION_MARK
+from lob.errors import InputError
+from serve.process import run_until_signalled
+
+FRAMES: Final = 50_000
+"""Played again and again, from a snapshot each time."""
+VERSIONS: Final = 3
+"""The one that serves and the one before are kept loaded: of three in turns, each is read from the disk."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SwitchSubject:
+    """What a row of the table is of."""
+
+    name: str
+    model: str
+    precision: str
+    method: str
+
+
+class SwitchReport(Report, frozen=True, kw_only=True):
+    """One run: its figures, and what became of the ticks of each mode."""
+
+    switching: list[SwitchCounts]
+
+
+@click.command("switch")
+@click.option("--size", type=click.Choice(get_args(Size)), default="small", show_default=True)
+@click.option("--block", type=click.Choice(get_args(Block)), default="ssd", show_default=True)
+@click.option("--switches", type=click.IntRange(1, 100_000), default=1_000, show_default=True)
+@click.option(
+    "--seconds", type=click.FloatRange(1, 600), default=10.0, show_default=True, help="Without any switch."
+)
+@click.option("--cpu", type=click.IntRange(min=0), metavar="N", help="Keep the process on core N.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of what is drawn.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+def command(
+    size: Size, block: Block, switches: int, seconds: float, cpu: int | None, seed: int, as_json: bool
+) -> None:
+    """Switch models under 100 times Bybit's rate: no tick may be missed, doubled, or more than 1 ms late.
+
+    `steady` has no switches: what is late there, the machine makes late. `loaded` switches to and fro between
+    two models that are in memory, as a rollback does; `anew` among three versions, each read from the disk,
+    verified and probed at every switch. Both warm the model that comes in on the last 100 rows. A tick is a
+    delta of 3 bids and 3 asks every 0.2 ms, its latency from its intended time to its publication, with one
+    subscriber; a switch from its request to the moment it has happened. The garbage collector is on, as in
+    the service. Weights are random, which needs the training extra.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(pinned_to(cpu))
+        machine = describe_machine()
+        folder = Path(stack.enter_context(TemporaryDirectory(prefix="mambalob-bench-")))
+        models = _install_versions(folder, size, block, seed)
+        source = kept_in_memory(seeded_source(seed), FRAMES)
+        before = preemptions_so_far()
+        service: list[SwitchingService] = []
+
+        async def measured() -> list[Ticks]:
+            service.append(SwitchingService(source, folder / "models", models))
+            ticks = int(seconds * 50 * RATE)
+            return [
+                await service[0].run(mode, switches=switches, ticks=ticks, seed=seed)
+                for mode in get_args(Mode)
+            ]
+
+        found = run_until_signalled(measured())
+        after = preemptions_so_far()
+    if found is None:
+        raise InputError("stopped before the end")
+    counts = [service[0].counts(one) for one in found]
+    measured_ones = _measured(found, models[0].partition(VERSION_MARK)[0])
+    targets = [_verdict(one) for one in counts if one.switches]
+    report = report_of(
+        RepeatedRuns(runs=[measured_ones]).results(),
+        machine_report(
+            machine,
+            [],
+            frames=source.title,
+            preemptions=None if before is None or after is None else after - before,
+            targets=targets,
+            core=cpu,
+            load_average_after=os.getloadavg() if hasattr(os, "getloadavg") else None,
+            garbage_collector="on, objects of the start frozen, as in the service",
+        ),
+    )
+    if as_json:
+        fields = {name: getattr(report, name) for name in Report.__struct_fields__}
+        click.echo(msgspec.json.encode(SwitchReport(**fields, switching=counts)))
+        return
+    console = table_console()
+    print_report(report, [one.subject.method for one in measured_ones], console, ratios=targets)
+    console.print(_table(counts))
+
+
+def _install_versions(folder: Path, size: Size, block: Block, seed: int) -> list[str]:
+    """Versions of one model, of different weights, in a directory of models; their names."""
+    try:
+        from bench.random_model import export_random_model  # needs the training extra
+    except ModuleNotFoundError as error:
+        raise InputError(f"random weights need {error.name}: pip install 'mambalob[train]'") from error
+    store = ModelStore(folder / "models")
+    names = []
+    for number in range(VERSIONS):
+        version = str(number + 1)
+        export_random_model(folder / version, size=size, block=block, seed=seed + number, version=version)
+        manifest = store.install(folder / version).artifact.manifest
+        names.append(f"{manifest.name}{VERSION_MARK}{manifest.version}")
+    return names
+
+
+def _measured(found: Sequence[Ticks], model: str) -> list[Measured]:
+    """Ticks of each mode, then the switches themselves."""
+    methods = {
+        "steady": "no switches",
+        "loaded": "while models that are loaded take over from each other",
+        "anew": "while models that are read from the disk take over",
+    }
+    ticks = [
+        Measured(
+            subject=SwitchSubject(
+                name=f"tick-{one.mode}",
+                model=model,
+                precision="float32",
+                method=f"a frame every 0.2 ms, from its intended time to publication, {methods[one.mode]}",
+            ),
+            durations_ns=np.array(one.latency_ns, np.int64),
+        )
+        for one in found
+    ]
+    switches = [
+        Measured(
+            subject=SwitchSubject(
+                name=f"switch-{one.mode}",
+                model=model,
+                precision="float32",
+                method="from the request of a switch until it has happened",
+            ),
+            durations_ns=np.array(one.switch_ns, np.int64),
+        )
+        for one in found
+        if one.switch_ns
+    ]
+    return [*ticks, *switches]
+
+
+def _verdict(counts: SwitchCounts) -> str:
+    wrong = counts.missed + counts.doubled + counts.late
+    own = counts.late_of_own_doing
+    taken = "" if own is None else f", {own} of them not for want of a core"
+    return (
+        f"{counts.mode}: {counts.switches:,} switches, {counts.ticks:,} ticks: {counts.missed} missed, "
+        f"{counts.doubled} doubled, {counts.late} late{taken}; target 0{' (missed)' if wrong else ''}"
+    )
+
+
+def _table(counts: Sequence[SwitchCounts]) -> Table:
+    table = Table(title="ticks", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    for name in SwitchCounts.__struct_fields__:
+        table.add_column(name.replace("_", " "), justify="left" if name == "mode" else "right")
+    for one in counts:
+        values = (getattr(one, name) for name in SwitchCounts.__struct_fields__)
+        table.add_row(*(f"{value:,}" if isinstance(value, int) else str(value or "?") for value in values))
+    return table
