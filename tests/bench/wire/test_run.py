@@ -1,6 +1,7 @@
 """What a phase's durations are taken from, and processes that end or say nothing."""
 
 import os
+from time import perf_counter_ns
 
 import numpy as np
 import pytest
@@ -8,10 +9,11 @@ import pytest
 from bench.wire.phases import make_phases
 from bench.wire.processes import ProcessEndedError, RemoteProcess, shared_cores
 from bench.wire.run import put_together
-from bench.wire.served import Collections, Served, Stamps
+from bench.wire.served import Collections, Served, Stamps, ahead_ns
 from bench.wire.source import Sent
 from bench.wire.subscribers import Received
 from lob.errors import InputError
+from serve.clock import AnchoredClock
 
 SERVED = Served(port=1, model="m", engine="fused", precision="float32")
 AT_RATE = make_phases((3,), count=0, seconds=0.06)[0]
@@ -61,9 +63,16 @@ def test_collections_are_counted_by_generation() -> None:
     for generation in (0, 0, 2):
         collections("start", {"generation": generation})
         collections("stop", {"generation": generation})
-    assert collections.passes == [2, 0, 1]
+    assert [len(taken) for taken in collections.durations_ns] == [2, 0, 1]
     assert "2 of generation 0" in str(collections)
     assert "generation 1" not in str(collections)
+
+
+def test_the_service_s_clock_is_brought_to_the_one_of_the_others() -> None:
+    clock = AnchoredClock()
+    ahead = ahead_ns(clock)
+    before_ns, now_ns, after_ns = perf_counter_ns(), clock.now_ns(), perf_counter_ns()
+    assert before_ns - 100_000 <= now_ns - ahead <= after_ns + 100_000
 
 
 def echo_then_end(pipe, word: str) -> None:
