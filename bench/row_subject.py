@@ -61,18 +61,29 @@ class RowSubject:
 class IdleSubject:
     """Another subject's calls, each after the process has slept: what a tick meets on a quiet feed."""
 
-    def __init__(self, warm: Subject, idle_ms: float, *, suffix: str = IDLE) -> None:
-        """Share the calls of `warm`; `suffix` ends its name. InputError where `idle_ms` is not above 0."""
+    def __init__(
+        self,
+        warm: Subject,
+        idle_ms: float,
+        *,
+        suffix: str = IDLE,
+        pause: Callable[[float], None] = time.sleep,
+        spent: str = "asleep",
+    ) -> None:
+        """Share the calls of `warm`; `suffix` ends its name. InputError where `idle_ms` is not above 0.
+
+        `pause` is called with the seconds and returns when they are over; `spent` says how they are spent.
+        """
         require_idle(idle_ms)
         self.name = warm.name + suffix
         self.model, self.precision = warm.model, warm.precision
-        self.method = f"the same call after {idle_ms:g} ms asleep"
-        self._warm, self._idle_s = warm, idle_ms / 1000
+        self.method = f"the same call after {idle_ms:g} ms {spent}"
+        self._warm, self._idle_s, self._pause = warm, idle_ms / 1000, pause
 
     def measure(self, durations_ns: Samples) -> None:
-        """Sleep, then time one call, as often as `durations_ns` (N,) has room for."""
+        """Pause, then time one call, as often as `durations_ns` (N,) has room for."""
         for index in range(len(durations_ns)):
-            time.sleep(self._idle_s)
+            self._pause(self._idle_s)
             self._warm.measure(durations_ns[index : index + 1])
 
 

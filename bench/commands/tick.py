@@ -15,6 +15,7 @@ from bench.harness import ClockReading, Measured, Plan, Subject, garbage_collect
 from bench.html_report import plain_page, require_files, write_files
 from bench.machine import describe_machine, preemptions_so_far
 from bench.open_loop import SCHEDULES, OpenLoopTick
+from bench.pauses import awake, rehearsing
 from bench.pinning import pinned_to
 from bench.repeated_runs import RepeatedRuns
 from bench.report import (
@@ -35,6 +36,7 @@ from lob.errors import InputError
 
 MOST_US: Final = {"nano": 5.0, "small": 10.0, "base": 35.0}
 """The p50 in a closed loop that was to be reached, by size."""
+TABLE_WIDTH: Final = 140
 MOST_SPREAD: Final = 3.0
 """p99 over p50 on a quiet core."""
 
@@ -103,8 +105,10 @@ def command(
     `on_frame-burst` 50 frames at once every second: a frame's latency runs from its intended send time, so
     what waits behind a slow tick is in it; how many took over a millisecond is counted. The process sleeps
     until half a millisecond before a frame is due, then watches the clock. `on_frame-idle-20ms` is a tick
-    after 20 ms asleep and `on_frame-staged-idle-20ms` the same with each step a call of its own, in turns.
-    The garbage collector is off while timing.
+    after 20 ms asleep, `on_frame-staged-idle-20ms` the same with each step a call of its own,
+    `on_frame-awake-20ms` after as long watching the clock, and `on_frame-rehearsed-20ms` after as long with a
+    tick rehearsed in each millisecond, as `mambalob serve --keep-warm-ms 1` has it; these take turns. The
+    garbage collector is off while timing.
     """
     plan = Plan(count=count, warmup=warmup)
     _require(sizes, runs, seconds)
@@ -170,7 +174,7 @@ def command(
     if as_json:
         click.echo(encode_report(report))
         return
-    print_report(report, methods, table_console(), ratios=targets)
+    print_report(report, methods, table_console(TABLE_WIDTH), ratios=targets)
 
 
 def tick_results(runs: Sequence[Sequence[Measured]]) -> list[Result]:
@@ -205,17 +209,29 @@ def _missed(missed: bool) -> str:
 def _after_idle(
     source: FrameSource, weights: Weights, idle_ms: Sequence[float], precision: str
 ) -> list[Subject]:
-    """For each time asleep a tick as one call and, where the engine has both, one as single steps."""
-    ways = [OnFrameStage(source, weights.artifact, "auto", weights.label, precision=precision)]
-    if ways[0].pipeline.engine.name == "fused":
+    """For each pause a tick as one call and, where the engine has both, one as single steps.
+
+    The one call also after as long awake, and after a pause in which ticks were rehearsed.
+    """
+    one_call = OnFrameStage(source, weights.artifact, "auto", weights.label, precision=precision)
+    ways = [one_call]
+    if one_call.pipeline.engine.name == "fused":
         ways.append(
             OnFrameStage(source, weights.artifact, "fused", weights.label, precision=precision, staged=True)
         )
-    return [
-        IdleSubject(way, milliseconds, suffix=f"{IDLE}-{milliseconds:g}ms")
-        for milliseconds in idle_ms
-        for way in ways
-    ]
+    pauses = (
+        ("-awake", awake, "watching the clock"),
+        ("-rehearsed", rehearsing(one_call.pipeline), "asleep, a tick rehearsed in each"),
+    )
+    subjects: list[Subject] = []
+    for milliseconds in idle_ms:
+        suffix = f"-{milliseconds:g}ms"
+        subjects += [IdleSubject(way, milliseconds, suffix=IDLE + suffix) for way in ways]
+        subjects += [
+            IdleSubject(one_call, milliseconds, suffix=name + suffix, pause=pause, spent=spent)
+            for name, pause, spent in pauses
+        ]
+    return subjects
 
 
 def _open_loops(loops: Sequence[OpenLoopTick], seconds: float) -> list[Measured]:

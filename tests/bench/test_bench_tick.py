@@ -74,9 +74,9 @@ def test_ticks_after_idle_as_one_call_and_as_steps(tmp_path: Path) -> None:
     files = ["--html", str(page), "--png", str(picture)]
     result = run("--size", "nano", "--seconds", "0", *idle, *files, "--json")
     report = msgspec.json.decode(result.stdout, type=Report)
-    ways = ["on_frame", "on_frame-staged"]
+    ways = ["on_frame-idle", "on_frame-staged-idle", "on_frame-awake", "on_frame-rehearsed"]
     assert [(one.subject, one.count) for one in report.results[1:]] == [
-        (f"{way}-idle-{milliseconds}ms", 6) for milliseconds in ("1", "2.5") for way in ways
+        (f"{way}-{milliseconds}ms", 6) for milliseconds in ("1", "2.5") for way in ways
     ]
     assert "on_frame-staged-idle-2.5ms" in page.read_text()
     assert picture.read_bytes().startswith(b"\x89PNG")
