@@ -36,9 +36,9 @@ from lob.errors import InputError
 
 MOST_US: Final = {"nano": 5.0, "small": 10.0, "base": 35.0}
 """The p50 in a closed loop that was to be reached, by size."""
-TABLE_WIDTH: Final = 140
 MOST_SPREAD: Final = 3.0
 """p99 over p50 on a quiet core."""
+TABLE_WIDTH: Final = 140
 
 
 @click.command("tick")

@@ -1,3 +1,4 @@
+import gc
 import json
 
 import pytest
@@ -123,3 +124,23 @@ def test_a_feed_behind_the_exchanges_time_is_late(models_dir, market_frames) -> 
     setting.publisher.on_disconnected("enough")
     setting.publisher.on_connected()
     assert setting.play(market_frames[:60])[-1] == "prediction"
+
+
+def test_a_tick_leaves_nothing_for_the_garbage_collector(models_dir, market_frames) -> None:
+    setting = Setting(models_dir)
+    setting.publisher.on_connected()
+    warming = 100
+    for frame in market_frames[:warming]:
+        setting.publisher.on_frame(frame, 1)
+    setting.heard()
+    gc.collect()
+    gc.disable()
+    try:
+        for frame in market_frames[warming:]:
+            setting.publisher.on_frame(frame, 1)
+            setting.mailbox.take()
+        unreachable = gc.collect()
+    finally:
+        gc.enable()
+    assert setting.pipeline.counters["predictions"] > 300
+    assert unreachable == 0
