@@ -35,7 +35,7 @@ def feed(pipeline: Pipeline) -> Feed:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not condition():
             await asyncio.sleep(0.001)
 
