@@ -18,6 +18,7 @@ from lob.errors import ArtifactError
 
 MODELS_VARIABLE = "MAMBALOB_MODELS"
 ACTIVE_FILE = "active.json"
+MAXIMUM_ACTIVE_BYTES = 4_096
 VERSION_MARK = "@"
 
 
@@ -89,7 +90,8 @@ def active_version(folder: Path, name: str) -> ActiveVersion | None:
     """
     path = folder / name / ACTIVE_FILE
     try:
-        return msgspec.json.decode(path.read_bytes(), type=ActiveVersion)
+        with path.open("rb") as file:
+            return msgspec.json.decode(file.read(MAXIMUM_ACTIVE_BYTES), type=ActiveVersion)
     except FileNotFoundError:
         return None
     except OSError as error:

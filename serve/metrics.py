@@ -20,6 +20,7 @@ from serve.feed import Feed
 from serve.feed_counters import TopicCounters
 from serve.hub import Hub
 from serve.keep_warm import WarmKeeper
+from serve.shadow_log import ShadowLog
 from serve.stream import StreamServer
 from serve.symbol_service import SymbolService
 
@@ -37,6 +38,7 @@ class ServiceCollector(Collector):
         hub: Hub,
         streams: StreamServer,
         warm_keeper: WarmKeeper,
+        shadow_log: ShadowLog,
         clock: AnchoredClock,
         information: Mapping[str, str],
     ) -> None:
@@ -45,6 +47,7 @@ class ServiceCollector(Collector):
         self._hub = hub
         self._streams = streams
         self._warm_keeper = warm_keeper
+        self._shadow_log = shadow_log
         self._clock = clock
         self._information = dict(information)
 
@@ -191,7 +194,7 @@ class ServiceCollector(Collector):
         places = GaugeMetricFamily(
             "mambalob_model",
             "1 for the model of a symbol that answers, is to take over, or answers in the shadow",
-            labels=("symbol", "place", "model", "model_version"),
+            labels=("symbol", "place", "model", "model_version", "engine"),
         )
         switches = CounterMetricFamily("mambalob_model_switches", "Models that took over", labels=("symbol",))
         answers = CounterMetricFamily(
@@ -209,7 +212,8 @@ class ServiceCollector(Collector):
             ):
                 if placed is not None:
                     manifest = placed.artifact.manifest
-                    places.add_metric((symbol, place, manifest.name, manifest.version), 1)
+                    labels = (symbol, place, manifest.name, manifest.version, placed.engine.name)
+                    places.add_metric(labels, 1)
             switches.add_metric((symbol,), models.switches)
             if shadow is not None:
                 for status, count in asdict(shadow.counters).items():
@@ -217,6 +221,12 @@ class ServiceCollector(Collector):
         yield places
         yield switches
         yield answers
+        records = CounterMetricFamily(
+            "mambalob_shadow_records", "Records of the shadow by what became of each", labels=("status",)
+        )
+        records.add_metric(("written",), self._shadow_log.written)
+        records.add_metric(("dropped",), self._shadow_log.dropped)
+        yield records
 
     def _stream_families(self) -> Iterator[Metric]:
         streams = self._streams

@@ -152,7 +152,13 @@ class ModelSwitcher:
         if models.watching:
             if self._waiting_frames() and models.behind <= models.pipeline.rows.window.length // 2:
                 return True
-            more = models.advance(ROWS_A_STEP)
+            try:
+                more = models.advance(ROWS_A_STEP)
+            except Exception as error:  # an engine's own, of any class: it costs its model the place, no more
+                logger.exception("%s: a model that followed failed", symbol)
+                self.failures += 1
+                models.give_up(f"it failed: {error}")
+                models.end_shadow()
         if models.switches != self._told[symbol]:
             self._tell(symbol, models)
         if models.retired:

@@ -170,6 +170,7 @@ class Service:
             hub=self.hub,
             streams=self.streams,
             warm_keeper=self.warm_keeper,
+            shadow_log=self.shadow_log,
             clock=self.clock,
             information={
                 "version": version("mambalob"),

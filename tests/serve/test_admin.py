@@ -13,6 +13,7 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 
 from inference.artifact import write_artifact
+from inference.follower import Follower
 from inference.model_store import ModelStore
 from inference.pipeline import Pipeline
 from inference.registry import load_model
@@ -130,7 +131,9 @@ async def test_a_switch_loses_no_row_and_is_seen_and_rolled_back(
         models = (await one.web.get("/v1/models")).json()["models"]
         metrics = (await one.web.get("/metrics")).text
     assert [(m["version"], m["symbols"]) for m in models if m["symbols"]] == [("1", ["BTCUSDT"])]
-    assert 'mambalob_model{model="tiny",model_version="1",place="serving",symbol="BTCUSDT"} 1.0' in metrics
+    serving = 'model="tiny",model_version="1",place="serving",symbol="BTCUSDT"'
+    engine = messages[-1]["data"]["engine"]
+    assert f'mambalob_model{{engine="{engine}",{serving}}} 1.0' in metrics
     assert 'mambalob_model_switches_total{symbol="BTCUSDT"} 2.0' in metrics
     first, second = (alone(versions_dir, name, market_frames[:40]) for name in ("tiny", "tiny@2"))
     predictions = [m for m in messages if m["type"] == "prediction"]
@@ -202,6 +205,7 @@ async def test_a_model_in_the_shadow_is_recorded_and_counted_and_never_published
         assert probabilities == expected[record["shadow"]["update_id"]]
     answered = f'status="answered",symbol="BTCUSDT"}} {len(records)}.0'
     assert f"mambalob_shadow_predictions_total{{{answered}" in metrics
+    assert f'mambalob_shadow_records_total{{status="written"}} {len(records)}.0' in metrics
 
 
 async def test_a_corrupted_artifact_is_refused_and_the_old_model_goes_on(
@@ -313,3 +317,26 @@ async def test_the_token_stands_in_no_log_and_no_representation(
         assert TOKEN not in repr(one.service.config)
     assert TOKEN not in caplog.text
     assert "model tiny@2 answers from here on, before it tiny@1" in caplog.text
+
+
+@pytest.mark.parametrize("place", ["incoming", "shadow"])
+async def test_an_engine_that_fails_beside_the_ticks_costs_its_place_and_nothing_else(
+    scripted_exchange, versions_dir, market_frames, monkeypatch, place, caplog
+) -> None:
+    def fail(self: Follower, most_rows: int) -> int:
+        raise RuntimeError("the engine's own error")
+
+    async with running(scripted_exchange, versions_dir) as one:
+        messages = await one.play(market_frames[:20])
+        monkeypatch.setattr(Follower, "catch_up", fail)
+        await one.ask("activate" if place == "incoming" else "shadow", model="tiny", version="2")
+        messages += await one.play(market_frames[20:40])
+        async with asyncio.timeout(10):
+            while one.service.switcher.failures == 0:
+                await asyncio.sleep(0.005)
+        (symbol,) = (await one.ask("models", method="GET"))["symbols"]
+        assert (symbol["incoming"], symbol["shadow"]) == (None, None)
+        assert symbol["refusal"] == "it failed: the engine's own error"
+        messages += await one.play(market_frames[40:60])
+    assert set(titles(messages)) == {"tiny@1"}
+    assert "a model that followed failed" in caplog.text

@@ -20,6 +20,7 @@ from serve.keep_warm import KeepWarmPolicy, WarmKeeper
 from serve.metrics import ServiceCollector, make_renderer
 from serve.publisher import PredictionPublisher
 from serve.responses import TradeCounts
+from serve.shadow_log import ShadowLog
 from serve.stream import StreamLimits, StreamServer
 from serve.symbol_service import SymbolService
 from serve.trade_consumer import TradeConsumer
@@ -47,6 +48,7 @@ async def test_every_count_is_the_one_its_part_keeps(models_dir, market_frames) 
             hub=hub,
             streams=streams,
             warm_keeper=warm_keeper,
+            shadow_log=ShadowLog(None),
             clock=clock,
             information={"model": "tiny"},
         )
