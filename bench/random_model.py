@@ -10,7 +10,8 @@ from typing import Final
 import torch
 
 from bench.row_tape import Rows, seeded_rows
-from inference.artifact import Artifact
+from inference.artifact import Artifact, write_artifact
+from inference.engines.ort_session import read_graph
 from inference.manifest import Manifest, SchemaReference, TrainingData
 from lob.schema import LOB44
 from models.configurations import Block, MambaLOBConfig, Size, configuration
@@ -18,6 +19,7 @@ from models.mamba_lob import MambaLOB
 from training.export import export_artifact
 from training.initialisation import fit_normaliser
 from training.model_manifest import model_manifest
+from training.reduction import GRAPH_FORMATS, reduced_graphs
 
 ROWS: Final = 400
 WINDOW_LENGTH: Final = 100
@@ -37,11 +39,16 @@ def export_random_model(
 
 
 def export_random(directory: Path, config: MambaLOBConfig, *, seed: int, version: str = "0") -> Artifact:
-    """The same for any configuration, whose `size` names the model."""
+    """The same for any configuration, whose `size` names the model, with every shorter graph that pays."""
     rows = seeded_rows(seed, ROWS)
     model = _random_model(config, rows, seed)
     name = f"{config.size}-{config.block}-random"
-    return export_artifact(model, _manifest(model, name, seed, version), directory, rows).artifact
+    artifact = export_artifact(model, _manifest(model, name, seed, version), directory, rows).artifact
+    graphs = {kind: read_graph(directory, kind, artifact.manifest)[0] for kind in artifact.manifest.graphs}
+    reduced, _ = reduced_graphs(graphs, GRAPH_FORMATS)
+    return write_artifact(
+        directory, artifact.manifest, graphs, card=artifact.card(), reduced=reduced, replace=True
+    )
 
 
 def _random_model(config: MambaLOBConfig, rows: Rows, seed: int) -> MambaLOB:

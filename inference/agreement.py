@@ -4,8 +4,8 @@ Each engine, number format and way through the pipeline (the fused one as one ca
 pipeline of its own, fed with the same frames. The reference is `ort-step` in float32: for `ort-window`, whose
 state starts from zero at every row, that of a step from zero over the same L rows.
 
-A difference is that of one logit, relative to that logit where it is above 1, as in `inference.fused.probe`,
-whose tolerances hold here too. What a subscriber sees is reported beside: probabilities and directions.
+A difference is that of one logit, relative to that logit where it is above 1, as `inference.precision`
+counts it and allows it. What a subscriber sees is reported beside: probabilities and directions.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -18,8 +18,9 @@ from inference.calibration import Calibration
 from inference.engines.engine import Logits
 from inference.engines.ort_step import OrtStepEngine
 from inference.engines.selection import offered_precisions
-from inference.fused.probe import TOLERANCES, answering_every_row, logit_difference
+from inference.fused.probe import answering_every_row
 from inference.pipeline import Pipeline
+from inference.precision import TOLERANCES, logit_difference
 from inference.prediction import Prediction
 from lob.captures import CapturedFrame
 from lob.errors import ArtifactError, InputError
@@ -60,8 +61,8 @@ class Agreement:
 
     @property
     def agrees(self) -> bool:
-        """Whether there was something to compare, and it was all within the tolerance."""
-        return self.rows > 0 and self.unequal_rows == 0 and self.largest_difference <= self.tolerance
+        """Whether all that was compared was within the tolerance."""
+        return self.unequal_rows == 0 and self.largest_difference <= self.tolerance
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,8 +76,8 @@ class AgreementReport:
 
     @property
     def agrees(self) -> bool:
-        """Whether every engine could be compared and agrees."""
-        return not self.refused and all(agreement.agrees for agreement in self.agreements)
+        """Whether there were rows to compare, and every engine could be made and agrees."""
+        return self.rows > 0 and not self.refused and all(agreement.agrees for agreement in self.agreements)
 
 
 def compare_engines(

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
+import numpy as np
 
 from inference.directory_swap import put_directory
 from inference.durable_files import write_through
-from inference.engines.ort_session import open_graph
+from inference.engines.ort_session import open_graph, read_graph
 from inference.graph_interface import graph_metadata
 from inference.manifest import (
     CLASSES,
@@ -33,7 +34,9 @@ from inference.manifest import (
     parse_manifest,
     validate_manifest,
 )
+from inference.onnx_weights import read_weights
 from inference.precision import GraphPrecision
+from inference.recorded_answers import record_answers
 from lob.errors import ArtifactError, InputError
 from lob.schema import Schema, schema_named
 
@@ -98,6 +101,12 @@ def load_artifact(directory: Path) -> Artifact:
             f"{path}: graphs: {sorted(manifest.graphs)} came, "
             f"a model with context {manifest.context!r} needs {needed!r}"
         )
+    recorded, features = manifest.recorded_answers, schema.feature_count
+    if recorded is not None and not len(recorded.mean) == len(recorded.scale) == features:
+        raise ArtifactError(
+            f"{path}: recorded_answers: {len(recorded.mean)} means and {len(recorded.scale)} scales came, "
+            f"{features} of each are allowed"
+        )
     paths = {
         (kind, graph.precision): _verified_graph(directory, kind, graph)
         for kind, graph in manifest.all_graphs()
@@ -123,8 +132,9 @@ def write_artifact(
     """Write an artifact to `directory` and answer it as loaded back; it appears at once and whole, or not.
 
     The manifest's `graphs` and `reduced_graphs` are filled in from `graphs`, those in float32, and `reduced`
-    (ONNX bytes that carry `graph_metadata(manifest)`). Raises ArtifactError where the whole would not load or
-    a graph would not open, and where `directory` exists and `replace` is not set.
+    (ONNX bytes that carry `graph_metadata(manifest)`), and its `recorded_answers` where it has none. Raises
+    ArtifactError where the whole would not load or a graph would not open, and where `directory` exists and
+    `replace` is not set.
     """
     if directory.exists() and not replace:
         raise ArtifactError(f"{directory}: exists already; replacing it has to be asked for")
@@ -162,7 +172,12 @@ def write_artifact(
             write_through(beside / file, graph)
         write_through(beside / CARD_FILE, card.encode())
         write_through(beside / MANIFEST_FILE, encode_manifest(filled))
-        verify_artifact(load_artifact(beside))
+        written = load_artifact(beside)
+        verify_artifact(written)
+        if filled.recorded_answers is None:
+            (beside / MANIFEST_FILE).unlink()
+            write_through(beside / MANIFEST_FILE, encode_manifest(_with_answers(written)))
+            verify_artifact(load_artifact(beside))  # the window's answers, and reduced ones, by the step's
         put_directory(beside, directory)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
@@ -178,6 +193,19 @@ def verify_artifact(artifact: Artifact) -> dict[tuple[GraphKind, GraphPrecision]
         ).nodes
         for kind, graph in manifest.all_graphs()
     }
+
+
+def _with_answers(artifact: Artifact) -> Manifest:
+    """The manifest with what the graph of its context answers, where that is finite."""
+    manifest, features = artifact.manifest, artifact.schema.feature_count
+    kind: GraphKind = "step" if "step" in manifest.graphs else "window"
+    opened = open_graph(artifact.directory, kind, manifest, features)
+    weights = read_weights(*read_graph(artifact.directory, kind, manifest)).tensors
+    mean = weights.get("normaliser.mean", np.zeros(features, np.float32))
+    inverse = weights.get("normaliser.inverse_scale", np.ones(features, np.float32))
+    scale = (1 / np.where(inverse == 0, 1, inverse)).astype(np.float32)
+    recorded = record_answers(opened.session, kind, manifest, mean, scale)
+    return msgspec.structs.replace(manifest, recorded_answers=recorded)
 
 
 def _schema(manifest: Manifest, source: str) -> Schema:

@@ -116,13 +116,27 @@ class AccuracyCost(ManifestPart, frozen=True, kw_only=True):
     probability_difference: Annotated[float, Meta(ge=0, le=1)]
 
 
+class RecordedAnswers(ManifestPart, frozen=True, kw_only=True):
+    """What the float32 graphs answered to made-up rows when the model was written.
+
+    `mean` and `scale` (F,) say around what the rows are made up; `logits` (H, C) were the answers after each
+    number of `rows` (`inference.recorded_answers`).
+    """
+
+    mean: tuple[float, ...]
+    scale: tuple[float, ...]
+    rows: tuple[PositiveCount, ...]
+    logits: tuple[tuple[tuple[float, ...], ...], ...]
+
+
 class Manifest(ManifestPart, frozen=True, kw_only=True):
     """Everything that must fit before a model may serve.
 
     `window_length` is L, `warmup_rows` how many rows a stream engine takes before its first answer,
     `horizons` (H) are counted in rows, `temperatures` (H) divide the logits. `graphs` are those exported, in
     float32, `reduced_graphs` the same in shorter numbers; `write_artifact` fills both in. `accuracy_costs`
-    are those of the number formats that were measured.
+    are those of the number formats that were measured, `recorded_answers` what graphs are held to where they
+    are opened; `write_artifact` records them.
     """
 
     format_version: Annotated[int, Meta(ge=1)] = FORMAT_VERSION
@@ -143,6 +157,7 @@ class Manifest(ManifestPart, frozen=True, kw_only=True):
     graphs: dict[GraphKind, GraphFile] = {}
     reduced_graphs: dict[GraphKind, tuple[GraphFile, ...]] = {}
     accuracy_costs: tuple[AccuracyCost, ...] = ()
+    recorded_answers: RecordedAnswers | None = None
     libraries: dict[str, str] = {}
 
     def __post_init__(self) -> None:
@@ -160,6 +175,17 @@ class Manifest(ManifestPart, frozen=True, kw_only=True):
         if len(set(names)) != len(names):
             raise ValueError(f"state: the names {names} came, each may stand once")
         self._check_graphs()
+        self._check_answers()
+
+    def _check_answers(self) -> None:
+        recorded = self.recorded_answers
+        if recorded is None:
+            return
+        if len(recorded.rows) != len(recorded.logits) or len(set(recorded.rows)) != len(recorded.rows):
+            raise ValueError(
+                f"recorded_answers: rows {list(recorded.rows)} and {len(recorded.logits)} logits came, "
+                "each row once and logits for each are allowed"
+            )
 
     def _check_graphs(self) -> None:
         for kind, graph in self.graphs.items():

@@ -148,4 +148,4 @@ def _scores(log_probabilities: NDArray[np.float64], labels: NDArray[np.int8]) ->
 
 
 def _rounded(value: float) -> float:
-    return round(value, DIGITS)
+    return round(value, DIGITS) + 0.0  # no -0.0

@@ -80,7 +80,7 @@ def _costs_section(costs: Sequence[AccuracyCost]) -> list[str]:
     for (engine, precision), greatest in greatest_costs(costs).items():
         lines.append(
             f"| {engine} | {precision} | {greatest['log_loss_rise']:+.5f} "
-            f"| {greatest['calibration_error_rise']:+.5f} | {-greatest['macro_f1_loss']:+.5f} "
+            f"| {greatest['calibration_error_rise']:+.5f} | {0 - greatest['macro_f1_loss']:+.5f} "
             f"| {greatest['changed_directions']:.2%} | {greatest['probability_difference']:.4f} |"
         )
     return lines

@@ -21,7 +21,7 @@ from inference.manifest import GraphKind
 from inference.precision import GraphPrecision
 from lob.errors import InputError
 
-LEAST_INT8_WEIGHTS: Final[dict[GraphKind, int]] = {"step": 32_768, "window": 16_384}
+LEAST_INT8_WEIGHTS: Final[dict[GraphKind, int]] = {"step": 32_768, "window": 8_192}
 """Weights a matrix needs for int8 to pay, by the kind of graph (`docs/precision.md` has the measurement)."""
 
 LEAST_HALVES: Final = 256

@@ -55,7 +55,7 @@ def reduce_artifact(
     graphs = {
         kind: read_graph(artifact.directory, kind, artifact.manifest)[0] for kind in artifact.manifest.graphs
     }
-    reduced, left_out = _reduced_graphs(graphs, precisions)
+    reduced, left_out = reduced_graphs(graphs, precisions)
     with tempfile.TemporaryDirectory(prefix="mambalob-reduction-") as folder:
         candidate = write_artifact(
             Path(folder) / artifact.name, artifact.manifest, graphs, card="", reduced=reduced
@@ -76,7 +76,7 @@ def reduce_artifact(
     )
 
 
-def _reduced_graphs(
+def reduced_graphs(
     graphs: dict[GraphKind, bytes], precisions: Sequence[Precision]
 ) -> tuple[dict[tuple[GraphKind, GraphPrecision], bytes], dict[str, str]]:
     """The graphs in those of `precisions` that onnxruntime runs, and why each that is not there is not."""

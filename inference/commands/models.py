@@ -208,7 +208,8 @@ def _paragraph(entry: dict[str, Any]) -> str:
     ]
     lines += [
         f"  {cost['engine']} {cost['precision']} costs at most: log loss {cost['log_loss_rise']:+.4f}, "
-        f"calibration error {cost['calibration_error_rise']:+.4f}, macro F1 {-cost['macro_f1_loss']:+.4f}, "
+        f"calibration error {cost['calibration_error_rise']:+.4f}, "
+        f"macro F1 {0 - cost['macro_f1_loss']:+.4f}, "
         f"{cost['changed_directions']:.2%} of directions changed"
         for cost in entry["accuracy_costs"]
     ]

@@ -16,16 +16,18 @@ from inference.calibration import Calibration
 from inference.engines.engine import Description, Logits, Row
 from inference.engines.ort_step import OrtStepEngine
 from inference.fused.loaded_model import LoadedModel, load_model
+from inference.fused.model_weights import check_packed
 from inference.fused.probe import (
     PROBE_ROWS,
     PROBE_ROWS_WITHOUT_JIT,
-    TOLERANCES,
     answering_every_row,
     largest_difference,
     probe_rows,
 )
 from inference.fused.processor import byte_products, processor_name, wide_registers
 from inference.fused.tick import compiled_tick
+from inference.fused.weight_format import weight_format
+from inference.precision import TOLERANCES
 from lob.errors import ArtifactError, InputError
 from lob.rows import RowSequel
 from lob.window import RingWindow
@@ -43,8 +45,9 @@ class FusedEngine:
     def __init__(self, artifact: Artifact, *, precision: str = "float32") -> None:
         """Pack the step graph's weights as `precision`, compile the step and probe it.
 
-        Raises ArtifactError where graph or processor do not suit the kernels, or the answers differ from
-        `ort-step` beyond the tolerance; InputError for an unknown precision.
+        Raises ArtifactError where graph or processor do not suit the kernels, the answers differ from
+        `ort-step` beyond the tolerance, or a packed weight is not the graph's; InputError for an unknown
+        precision.
         """
         model = load_model(artifact, precision)
         self._model = model
@@ -55,6 +58,7 @@ class FusedEngine:
         self._take_memory()
         count = PROBE_ROWS_WITHOUT_JIT if numba.config.DISABLE_JIT else PROBE_ROWS
         difference = self._probe(artifact, count)
+        check_packed(model.weights, weight_format(precision), model.params)
         self._warmup_rows = artifact.manifest.warmup_rows
         self._description = _describe(artifact, model, count, difference)
 

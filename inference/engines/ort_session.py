@@ -20,6 +20,7 @@ from inference.graph_interface import (
 from inference.manifest import GraphKind, Manifest
 from inference.onnx_file import summarize_graph
 from inference.onnx_weights import read_nodes
+from inference.recorded_answers import check_answers
 from lob.errors import ArtifactError
 
 Session: TypeAlias = ort.InferenceSession
@@ -73,7 +74,7 @@ def open_graph(
 
     The file is read once, so what was checked is what runs. Raises ArtifactError where the manifest names no
     such graph or another checksum, where onnxruntime refuses the graph, where it keeps weights in other
-    files, or where inputs, outputs or metadata do not fit.
+    files, where inputs, outputs or metadata do not fit, or it does not answer what the manifest recorded.
     """
     model, source = read_graph(directory, kind, manifest, precision)
     summary = summarize_graph(model, source)
@@ -89,6 +90,7 @@ def open_graph(
         check_metadata(source, session.get_modelmeta().custom_metadata_map, graph_metadata(manifest))
     except UnicodeDecodeError as error:
         raise ArtifactError(f"{source}: a name or its metadata is no text: {error}") from error
+    check_answers(session, kind, manifest, precision, source)
     nodes = read_nodes(model, source)
     hidden = len(nodes) != summary.nodes  # in subgraphs or functions, which may read a state as well
     states = () if hidden else tuple(tensor.name for tensor in manifest.state)

@@ -5,16 +5,21 @@ the clip bounds and the norms' epsilon off the nodes that use them. What the ker
 what they can.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from inference.fused.lanes import LANES
-from inference.fused.packing import Matrix, aligned_words, pack_matrix
+from inference.fused.packing import Matrix, aligned_words, pack_matrix, stands_for
 from inference.fused.sizes import RANK_ROWS, Block, ModelSizes, padded, parameter_words
-from inference.fused.weight_format import Float32, WeightFormat
+from inference.fused.weight_format import Float32, WeightFormat, matrix_words
 from inference.onnx_weights import OnnxNode, OnnxWeights
 from lob.errors import ArtifactError
+
+Words = npt.NDArray[np.float32]
 
 LARGEST_STATE_SIZE = 256
 _NORMS = ("RMSNormalization", "SkipSimplifiedLayerNormalization")
@@ -80,32 +85,68 @@ def model_weights(graph: OnnxWeights) -> ModelWeights:
     return ModelWeights(sizes=sizes, graph=graph)
 
 
-def pack_weights(model: ModelWeights, weights: WeightFormat) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
+def pack_weights(model: ModelWeights, weights: WeightFormat) -> Words:
     """All weights in the order in which a kernel for `weights` reads them; starts on a page."""
+    words = aligned_words(parameter_words(model.sizes, weights))
+    at = 0
+    for piece in _pieces(model, weights):
+        packed = (
+            piece.matrix.astype(np.float32) if piece.kind is None else pack_matrix(piece.kind, piece.matrix)
+        )
+        words[at : at + packed.size] = packed.ravel()
+        at += packed.size
+    assert at == words.size
+    return words
+
+
+def check_packed(model: ModelWeights, weights: WeightFormat, words: Words) -> None:
+    """Raise ArtifactError where `words` are not the graph's weights, each to half a step of `weights`.
+
+    A probe of a reduced format sees no error below its tolerance; this sees that of a single weight.
+    """
+    at = 0
+    for number, piece in enumerate(_pieces(model, weights)):
+        inputs, outputs = piece.matrix.shape
+        size = inputs * outputs if piece.kind is None else matrix_words(piece.kind, inputs, outputs)
+        part = words[at : at + size]
+        at += size
+        if piece.kind is None:
+            fits = np.array_equal(part.reshape(inputs, outputs), piece.matrix.astype(np.float32))
+        else:
+            fits = stands_for(piece.kind, part, piece.matrix)
+        if not fits:
+            raise ArtifactError(
+                f"{model.graph.source}: engine fused: part {number} of its packed weights does not stand for "
+                "what the graph holds"
+            )
+
+
+class _Piece(NamedTuple):
+    """Successive words: a matrix (inputs, outputs) in a format, or where that is None as it lies."""
+
+    matrix: Matrix
+    kind: WeightFormat | None
+
+
+def _pieces(model: ModelWeights, weights: WeightFormat) -> Iterator[_Piece]:
+    """The weights in the order in which a kernel reads them, padded."""
     sizes, graph = model.sizes, model.graph
     E, N, H = padded(sizes.inner), padded(sizes.state), padded(sizes.heads)
-    words = aligned_words(parameter_words(sizes, weights))
-    at = 0
 
-    def put(values: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> None:
-        nonlocal at
-        words[at : at + values.size] = values.ravel()
-        at += values.size
+    def vector(values: Matrix, length: int) -> _Piece:
+        return _Piece(_padded_to(values[None], 1, length), None)
 
-    def put_vector(values: Matrix, length: int) -> None:
-        put(_padded_to(values[None], 1, length).astype(np.float32))
-
-    def put_matrix(matrix: Matrix, inputs: int, kind: WeightFormat) -> None:
-        put(pack_matrix(kind, _padded_to(matrix, inputs, padded(matrix.shape[1]))))
+    def product(matrix: Matrix, inputs: int, kind: WeightFormat) -> _Piece:
+        return _Piece(_padded_to(matrix, inputs, padded(matrix.shape[1])), kind)
 
     def number(name: str) -> Matrix:
         return graph.tensor(name).astype(np.float64)
 
     plain = Float32()
     features, width = padded(sizes.features), padded(sizes.width)
-    put_vector(number("normaliser.mean"), features)
-    put_vector(number("normaliser.inverse_scale"), features)
-    put_matrix(number("embedding.weight"), features, plain)
+    yield vector(number("normaliser.mean"), features)
+    yield vector(number("normaliser.inverse_scale"), features)
+    yield product(number("embedding.weight"), features, plain)
     for index in range(sizes.layers):
         norm = number(f"layers.{index}.norm_weight")[:, None]
         into = model.layer(index, "in_proj.weight") * norm
@@ -114,32 +155,30 @@ def pack_weights(model: ModelWeights, weights: WeightFormat) -> np.ndarray[tuple
         to_base_2 = np.log2(np.e)  # the kernels decay by powers of two
         if sizes.block == "ssd":
             parts = [sizes.inner, sizes.state, sizes.state]
-            put_matrix(_spread(into, [sizes.inner, *parts, sizes.heads]), width, weights)
-            put(_spread(taps, parts).astype(np.float32))
-            put_vector(model.layer(index, "dt_bias"), H)
-            put_vector(model.layer(index, "A_log.exp.neg") * to_base_2, H)
-            put_vector(model.layer(index, "D.matmul"), E)
+            yield product(_spread(into, [sizes.inner, *parts, sizes.heads]), width, weights)
+            yield _Piece(_spread(taps, parts), None)
+            yield vector(model.layer(index, "dt_bias"), H)
+            yield vector(model.layer(index, "A_log.exp.neg") * to_base_2, H)
+            yield vector(model.layer(index, "D.matmul"), E)
             out = model.layer(index, "out_proj.weight") * model.layer(index, "norm_weight")[:, None]
         else:
-            put_matrix(_spread(into, [sizes.inner, sizes.inner]), width, weights)
-            put(_spread(taps, [sizes.inner]).astype(np.float32))
+            yield product(_spread(into, [sizes.inner, sizes.inner]), width, weights)
+            yield _Piece(_spread(taps, [sizes.inner]), None)
             selection = model.layer(index, "x_proj.weight")
-            put_matrix(_spread(selection, [sizes.rank, sizes.state, sizes.state]), E, weights)
+            yield product(_spread(selection, [sizes.rank, sizes.state, sizes.state]), E, weights)
             rank_rows = -(-sizes.rank // RANK_ROWS) * RANK_ROWS
-            put_matrix(model.layer(index, "dt_proj.weight"), rank_rows, plain)
-            put_vector(model.layer(index, "dt_bias"), E)
+            yield product(model.layer(index, "dt_proj.weight"), rank_rows, plain)
+            yield vector(model.layer(index, "dt_bias"), E)
             rates = model.layer(index, "A_log.exp.neg.transpose") * to_base_2  # (N, E)
             lanes = _padded_to(rates, N, E).reshape(N, -1, LANES).transpose(1, 0, 2)  # (E / 16, N, 16)
-            put(np.ascontiguousarray(lanes, np.float32))
-            put_vector(model.layer(index, "D"), E)
+            yield _Piece(lanes.reshape(-1, LANES), None)
+            yield vector(model.layer(index, "D"), E)
             out = model.layer(index, "out_proj.weight")
-        put_matrix(out, E, weights)
-    put_matrix(number("head.weight") * number("norm_weight")[:, None], width, plain)
+        yield product(out, E, weights)
+    yield product(number("head.weight") * number("norm_weight")[:, None], width, plain)
     linear = slice(sizes.linear_first, sizes.linear_first + sizes.linear_count)
-    put_matrix(number("linear.weight.pad")[linear], sizes.linear_count, plain)
-    put_vector(number("linear_bias"), padded(sizes.outputs))
-    assert at == words.size
-    return words
+    yield product(number("linear.weight.pad")[linear], sizes.linear_count, plain)
+    yield vector(number("linear_bias"), padded(sizes.outputs))
 
 
 def _padded_to(matrix: Matrix, rows: int, columns: int) -> Matrix:

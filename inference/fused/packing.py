@@ -11,8 +11,10 @@ Matrix = npt.NDArray[np.float64]
 
 PAGE_BYTES = 4096
 LARGEST_BYTE = 127
+SIGNIFICANT_BITS = 8  # of a bfloat16
 LARGEST_SHORT = 32_766  # not 32,767: the bits below the high half may carry it one up
 _SMALLEST_PEAK = 1e-30
+_ROUNDING = 1.001  # scales are rounded to float32
 
 
 def aligned_words(count: int) -> npt.NDArray[np.float32]:
@@ -50,6 +52,53 @@ def pack_matrix(weights: WeightFormat, matrix: Matrix) -> npt.NDArray[np.float32
     packed = np.concatenate(words)
     assert packed.size == matrix_words(weights, inputs, outputs)
     return packed
+
+
+def unpack_matrix(weights: WeightFormat, words: Words, inputs: int, outputs: int) -> Matrix:
+    """The matrix (inputs, outputs) that a kernel multiplies by when it reads `words`."""
+    matrix = np.empty((inputs, outputs))
+    behind = inputs * outputs // weights.rows
+    column = at = 0
+    for width in split_outputs(outputs // LANES):
+        columns = width * LANES
+        panel = words[at : at + inputs * columns // weights.rows]
+        at += panel.size
+        if isinstance(weights, Float32):
+            values = panel.reshape(inputs, columns)
+        elif isinstance(weights, Int8):
+            values = panel.view(np.int8).reshape(-1, columns, 4).transpose(0, 2, 1).reshape(inputs, columns)
+        else:
+            pairs = panel.view(np.uint32).reshape(-1, 1, columns)
+            halves = np.concatenate([pairs << 16, pairs], axis=1).reshape(inputs, columns)
+            values = halves.view(np.float32 if isinstance(weights, BFloat16) else np.int32)
+        matrix[:, column : column + columns] = values
+        column += columns
+    if weights.output_words:
+        matrix *= words[behind : behind + outputs]
+    return matrix
+
+
+def stands_for(weights: WeightFormat, words: Words, matrix: Matrix) -> bool:
+    """Whether `words` are `matrix` (inputs, outputs) as `pack_matrix` packs it: each weight the nearest.
+
+    float32 to the bit, the others to half a step of the format; of int8 also what the zero point adds.
+    """
+    unpacked = unpack_matrix(weights, words, *matrix.shape)
+    if isinstance(weights, Float32):
+        return np.array_equal(unpacked, matrix.astype(np.float32))
+    scale = _scales(weights, matrix)  # (outputs,)
+    if isinstance(weights, BFloat16):
+        # A high half just below a power of two may be read as one beyond it, where steps are twice as long.
+        exponent = np.frexp(matrix * (1 + 2.0 ** (1 - SIGNIFICANT_BITS)))[1]
+        half_step: Matrix = np.ldexp(1.0, exponent - SIGNIFICANT_BITS - 1)
+    else:
+        half_step = np.broadcast_to(scale * (0.5 if isinstance(weights, Int8) else 32_768), matrix.shape)
+    if isinstance(weights, Int8):
+        whole = np.rint(matrix / scale)
+        zero_point = words[-matrix.shape[1] :].view(np.int32)
+        if not np.array_equal(zero_point, (128 * whole.sum(axis=0)).astype(np.int32)):
+            return False
+    return bool((np.abs(unpacked - matrix) <= half_step * _ROUNDING + _SMALLEST_PEAK).all())
 
 
 def _scales(weights: WeightFormat, matrix: Matrix) -> Matrix:

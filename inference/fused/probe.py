@@ -1,8 +1,6 @@
 """Holding a fused step against `ort-step` on a sequence of rows before it may serve.
 
-Tolerances are on the largest difference of a logit, relative to that logit where it is above 1. float32 is
-the project's own: the two add in another order, and differ by 2e-6 or so. The others are four to six times
-the largest difference on trained models and real rows (`docs/fused-engine.md` gives them).
+What is allowed stands in `inference.precision`.
 """
 
 import dataclasses
@@ -15,16 +13,9 @@ import numpy.typing as npt
 from inference.artifact import Artifact
 from inference.engines.engine import Engine, Logits, Row
 from inference.fused.model_weights import ModelWeights
+from inference.precision import logit_difference
 
 Rows = npt.NDArray[np.float32]
-
-TOLERANCES: dict[str, float] = {
-    "float32": 1e-5,
-    "bfloat16": 2e-2,
-    "int16": 5e-4,
-    "int8": 0.15,
-    "float16": 2e-2,
-}
 
 PROBE_ROWS = 256
 PROBE_ROWS_WITHOUT_JIT = 32
@@ -66,11 +57,6 @@ def largest_difference(
             difference = float(np.maximum(difference, logit_difference(came, wanted)))
     reset()
     return difference
-
-
-def logit_difference(came: Logits, wanted: Logits) -> float:
-    """The largest difference of a logit, relative to that wanted where it is above 1; nan where one is."""
-    return float((np.abs(came - wanted) / np.maximum(np.abs(wanted), 1)).max())
 
 
 def answering_every_row(artifact: Artifact) -> Artifact:

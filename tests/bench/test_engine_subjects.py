@@ -19,7 +19,9 @@ def test_each_engine_in_each_format_it_has(nano_artifact: Artifact) -> None:
     assert [(one.name, one.precision) for one in subjects] == [
         *((name, precision) for precision in FUSED_PRECISIONS for name in ("fused", IN_JIT)),
         ("ort-step", "float32"),
+        ("ort-step", "float16"),
         ("ort-window", "float32"),
+        ("ort-window", "float16"),
     ]
     assert {one.model for one in subjects} == {"nano"}
     for subject in subjects:

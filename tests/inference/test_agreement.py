@@ -10,10 +10,10 @@ from numba.core import config
 from inference import agreement
 from inference.agreement import Agreement, AgreementReport, compare_engines
 from inference.artifact import Artifact, graph_metadata, write_artifact
-from inference.fused.probe import TOLERANCES
 from inference.pipeline import Pipeline
+from inference.precision import TOLERANCES
 from lob.captures import CapturedFrame
-from lob.errors import InputError
+from lob.errors import ArtifactError, InputError
 from lob.instrument import Instrument
 from lob.market import SimulatedMarket
 from models.mamba_lob import MambaLOB
@@ -61,11 +61,16 @@ def test_every_engine_and_format_agrees(reduced_artifact: Artifact) -> None:
     assert found["fused float32"].largest_difference > 0
 
 
-def test_another_models_window_graph_is_found(exported: Any, tmp_path: Path) -> None:
+def test_another_models_window_graph_is_found(
+    exported: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its manifest, checksums and metadata fit; its answers do not."""
     torch.manual_seed(8)
     other = graph_bytes(MambaLOB(exported.model.config).eval(), 20, graph_metadata(exported.manifest))
     graphs = {"step": exported.graphs["step"], "window": other["window"]}
+    with pytest.raises(ArtifactError, match=r"window.onnx: its answers differ by"):
+        write_artifact(tmp_path / "tiny", exported.manifest, graphs, card="")
+    monkeypatch.setattr("inference.recorded_answers.TOLERANCES", {"float32": 100.0})
     artifact = write_artifact(tmp_path / "tiny", exported.manifest, graphs, card="")
     report = compared(artifact, engines=["ort-step", "ort-window"])
     assert not report.agrees

@@ -123,7 +123,7 @@ def lines(reduction: Reduction) -> list[str]:
         f"  {cost.engine} {cost.precision}, {cost.stream} at {cost.horizon} rows: "
         f"log loss {cost.log_loss:.4f} ({cost.log_loss_rise:+.5f}), "
         f"ECE {cost.calibration_error:.4f} ({cost.calibration_error_rise:+.5f}), "
-        f"macro F1 {cost.macro_f1:.4f} ({-cost.macro_f1_loss:+.5f}), "
+        f"macro F1 {cost.macro_f1:.4f} ({0 - cost.macro_f1_loss:+.5f}), "
         f"{cost.changed_directions:.2%} of directions changed, "
         f"a probability by {cost.probability_difference:.4f}"
         for cost in reduction.artifact.manifest.accuracy_costs

@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from inference.artifact import Artifact
-from inference.fused.probe import TOLERANCES
+from inference.precision import TOLERANCES
 from mambalob import main
 
 BYBIT_SPOT = "bybit/spot_btcusdt_cpp_trading_core/orderbook50_btcusdt_1000frames_20260808.ndjson"

@@ -19,11 +19,14 @@ from inference.engines import fused
 from inference.engines.fused import FusedEngine
 from inference.engines.ort_step import OrtStepEngine
 from inference.fused.loaded_model import load_model
-from inference.fused.probe import TOLERANCES
+from inference.precision import TOLERANCES
 from lob.errors import ArtifactError, InputError
 from lob.window import RingWindow
 
 Rows = npt.NDArray[np.float32]
+
+IN_PROJECTION = 2 * 48 + 48 * 16
+"""Words of `tiny` before its first layer: the normaliser and the embedding, 44 features padded to 48."""
 
 needs_compilation = pytest.mark.skipif(config.DISABLE_JIT, reason="NUMBA_DISABLE_JIT is set")
 
@@ -203,6 +206,27 @@ class TestProbe:
             ArtifactError, match=rf"engine fused in {precision}: logits differ from ort-step by \d\.\d+e"
         ):
             FusedEngine(artifact, precision=precision)
+
+    @pytest.mark.parametrize("bit", [0, 7, 12, 20, 31])
+    @pytest.mark.parametrize("precision", ["float32", "bfloat16", "int16", "int8"])
+    def test_one_bit_of_a_packed_weight_gone_wrong_is_refused(
+        self, artifact: Artifact, precision: str, bit: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The lowest bits, too, which no answer within a tolerance shows."""
+        for place in (0, 40, 80):
+
+            def flipped(artifact: Artifact, precision: str, place: int = place) -> Any:
+                loaded = load_model(artifact, precision)
+                words = loaded.params.view(np.uint32)
+                words[IN_PROJECTION + place] ^= np.uint32(1 << bit)
+                return loaded
+
+            monkeypatch.setattr(fused, "load_model", flipped)
+            with pytest.raises(
+                ArtifactError,
+                match=r"logits differ from ort-step|part 3 of its packed weights does not stand",
+            ):
+                FusedEngine(artifact, precision=precision)
 
     @needs_compilation  # a probe without the jit is too short for the smallest of these
     @pytest.mark.parametrize(

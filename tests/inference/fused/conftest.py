@@ -9,10 +9,7 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from inference.fused.lanes import LANES, Words
 from inference.fused.model_weights import ModelWeights, model_weights
-from inference.fused.panels import split_outputs
-from inference.fused.weight_format import BFloat16, Float32, Int8, WeightFormat
 from inference.onnx_weights import read_weights
 from models.configurations import MambaLOBConfig
 from models.mamba_lob import MambaLOB
@@ -100,32 +97,3 @@ def _silu(x: Floats) -> Floats:
 
 def _rms(x: Floats) -> Floats:
     return x / np.sqrt(np.mean(x * x) + 1e-5)
-
-
-@pytest.fixture(scope="session")
-def unpack_matrix() -> Callable[..., Floats]:
-    """The plain twin of what a kernel reads: the matrix (inputs, outputs) that it multiplies by."""
-    return _unpack_matrix
-
-
-def _unpack_matrix(weights: WeightFormat, words: Words, inputs: int, outputs: int) -> Floats:
-    matrix = np.empty((inputs, outputs))
-    behind = inputs * outputs // weights.rows
-    column = at = 0
-    for width in split_outputs(outputs // LANES):
-        columns = width * LANES
-        panel = words[at : at + inputs * columns // weights.rows]
-        at += panel.size
-        if isinstance(weights, Float32):
-            values = panel.reshape(inputs, columns)
-        elif isinstance(weights, Int8):
-            values = panel.view(np.int8).reshape(-1, columns, 4).transpose(0, 2, 1).reshape(inputs, columns)
-        else:
-            pairs = panel.view(np.uint32).reshape(-1, 1, columns)
-            halves = np.concatenate([pairs << 16, pairs], axis=1).reshape(inputs, columns)
-            values = halves.view(np.float32 if isinstance(weights, BFloat16) else np.int32)
-        matrix[:, column : column + columns] = values
-        column += columns
-    if weights.output_words:
-        matrix *= words[behind : behind + outputs]
-    return matrix

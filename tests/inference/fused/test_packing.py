@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from inference.fused.packing import aligned_words, pack_matrix
+from inference.fused.packing import aligned_words, pack_matrix, unpack_matrix
 from inference.fused.panels import panel_widths, split_outputs
 from inference.fused.weight_format import PRECISIONS, matrix_words, weight_format
 
@@ -34,7 +34,7 @@ def bound(precision: str, matrix: Any) -> Any:
 @pytest.mark.parametrize("precision", PRECISIONS)
 @settings(max_examples=60, deadline=None)
 @given(matrix=MATRICES)
-def test_what_is_read_is_what_was_packed(unpack_matrix: Any, precision: str, matrix: Any) -> None:
+def test_what_is_read_is_what_was_packed(precision: str, matrix: Any) -> None:
     weights = weight_format(precision)
     inputs, outputs = matrix.shape
     words = pack_matrix(weights, matrix)
@@ -56,7 +56,7 @@ def test_formats_differ_in_size_as_stated() -> None:
     }
 
 
-def test_the_column_sums_take_the_zero_point_off(unpack_matrix: Any) -> None:
+def test_the_column_sums_take_the_zero_point_off() -> None:
     matrix = np.random.default_rng(0).normal(size=(32, 48))
     weights = weight_format("int8")
     words = pack_matrix(weights, matrix)

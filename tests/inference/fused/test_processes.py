@@ -15,7 +15,7 @@ from numba import config
 from inference.artifact import Artifact
 from inference.engines.fused import FusedEngine
 from inference.fused import processor
-from inference.fused.probe import TOLERANCES
+from inference.precision import TOLERANCES
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from inference.fused.lanes import Words, load, store
-from inference.fused.packing import aligned_words, pack_matrix
+from inference.fused.packing import aligned_words, pack_matrix, unpack_matrix
 from inference.fused.projection import project, quantise
 from inference.fused.weight_format import PRECISIONS, weight_format
 from lob.kernel import kernel
@@ -28,7 +28,7 @@ def x() -> Any:
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_equals_numpy_on_the_packed_matrix(unpack_matrix: Any, matrix: Any, x: Any, precision: str) -> None:
+def test_equals_numpy_on_the_packed_matrix(matrix: Any, x: Any, precision: str) -> None:
     weights = weight_format(precision)
 
     @kernel
