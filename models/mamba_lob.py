@@ -77,9 +77,8 @@ class MambaLOB(nn.Module):
         # While exporting no state is given: the operators of a window graph start from zeros by themselves.
         state = () if exporting() else self.initial_state(x.shape[0])
         x = self.normaliser(x)  # (B, T, F)
-        update, residual, _ = self._blocks(x, state)
-        last = (rows.select(1, -1) for rows in (update, residual, x))
-        return self._of_one_row(self._readout(*last))
+        update, residual, _ = self._blocks(x, state, last_row=True)
+        return self._of_one_row(self._readout(update, residual, x[:, -1:]))
 
     def step(self, x: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
         """One row (B, F) and a state -> (B, H, C) and the next state; T of them equal `forward`."""
@@ -87,14 +86,20 @@ class MambaLOB(nn.Module):
         update, residual, next_state = self._blocks(x, state)
         return self._of_one_row(self._readout(update, residual, x)), *next_state
 
-    def _blocks(self, x: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
-        """Normalised rows -> the last block's update, its stream, both (B, T, D); the state."""
+    def _blocks(
+        self, x: Tensor, state: tuple[Tensor, ...], *, last_row: bool = False
+    ) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
+        """Normalised rows -> the last block's update, its stream, both (B, T, D); the state.
+
+        `last_row`: both of the last row alone, (B, 1, D).
+        """
         residual = self.embedding(x)  # (B, T, D)
         update: Tensor | None = None
         next_state: list[Tensor] = []
         for index, layer in enumerate(self.layers):
             conv_state, scan_state = state[2 * index : 2 * index + 2] or (None, None)
-            update, residual, *pair = layer(update, residual, conv_state, scan_state)
+            last = last_row and index == len(self.layers) - 1
+            update, residual, *pair = layer(update, residual, conv_state, scan_state, last_row=last)
             next_state += pair
         assert update is not None, "a configuration has at least one layer"
         return update, residual, tuple(next_state)
@@ -109,7 +114,7 @@ class MambaLOB(nn.Module):
         return logits
 
     def _of_one_row(self, logits: Tensor) -> Tensor:
-        """(B, H * C) or (B, 1, H * C) -> (B, H, C)."""
+        """(B, 1, H * C) -> (B, H, C)."""
         return logits.reshape(-1, len(self.config.horizons), self.config.classes)
 
 
@@ -122,15 +127,24 @@ class Layer(nn.Module):
         self.block = SSDBlock(config) if config.block == "ssd" else S6Block(config)
 
     def forward(
-        self, update: Tensor | None, residual: Tensor, conv_state: Tensor | None, scan_state: Tensor | None
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The block before's update (None for the first) and the stream -> this one's, and its states."""
+        self,
+        update: Tensor | None,
+        residual: Tensor,
+        conv_state: Tensor | None,
+        scan_state: Tensor | None,
+        *,
+        last_row: bool = False,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """The block before's update (None for the first) and the stream -> this one's, and its states.
+
+        `last_row`: this one's update and stream of the last row alone.
+        """
         if update is None:
             normed = rms_norm(residual, self.norm_weight, EPSILON)  # (B, T, D)
         else:
             normed, residual = add_rms_norm(update, residual, self.norm_weight, EPSILON)  # (B, T, D) each
-        update, conv_state, scan_state = self.block(normed, conv_state, scan_state)
-        return update, residual, conv_state, scan_state
+        update, conv_state, scan_state = self.block(normed, conv_state, scan_state, last_row=last_row)
+        return update, residual[:, -1:] if last_row else residual, conv_state, scan_state
 
 
 def parameter_count(model: nn.Module) -> int:

@@ -10,6 +10,7 @@ import torch.nn.functional as F  # noqa: N812 - PyTorch's own name for it
 from torch import Tensor
 
 DOMAIN_VERSION = 1
+SCAN_DOMAIN, SCAN = "mambalob", "StateSpaceScan"  # stands in the traced graph alone
 
 
 def exporting() -> bool:
@@ -95,6 +96,8 @@ def causal_conv(x: Tensor, weight: Tensor, bias: Tensor, state: Tensor | None) -
     """
     batch, rows, channels = x.shape
     taps = weight.shape[-1]
+    if exporting() and state is None:
+        return _conv_from_zero(x, weight, bias), x[:, 1 - taps :]
     if exporting():
         y, next_state = torch.onnx.ops.symbolic_multi_out(
             "com.microsoft::CausalConvWithState",
@@ -111,6 +114,27 @@ def causal_conv(x: Tensor, weight: Tensor, bias: Tensor, state: Tensor | None) -
     for tap in range(1, taps):
         y = torch.addcmul(y, padded[:, tap : tap + rows], weight[:, 0, tap])  # (B, T, E)
     return y, padded[:, rows:]  # (B, T, E), (B, K - 1, E)
+
+
+def _conv_from_zero(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """The exported nodes of `causal_conv` over many rows; as a picture one pixel wide.
+
+    onnxruntime convolves pictures sixteen channels at a time, and rows of its CausalConvWithState one by one.
+    """
+    rows, channels = x.shape[1:]
+    picture = x.unsqueeze(2).permute(0, 3, 1, 2)  # (B, E, T, 1)
+    y = torch.onnx.ops.symbolic(
+        "Conv",
+        (picture, weight.unsqueeze(-1), bias),
+        attrs={
+            "group": channels,
+            "kernel_shape": [weight.shape[-1], 1],
+            "pads": [weight.shape[-1] - 1, 0, 0, 0],
+        },
+        dtype=x.dtype,
+        shape=(x.shape[0], channels, rows, 1),
+    )
+    return y.permute(0, 2, 3, 1).squeeze(2)
 
 
 def linear_attention(
@@ -150,3 +174,27 @@ def state_space_step(v: Tensor, decay: Tensor, k: Tensor, q: Tensor, state: Tens
     )
     state = decay * state + written
     return q @ state, state
+
+
+def state_space_scan(v: Tensor, dt: Tensor, rates: Tensor, k: Tensor, q: Tensor) -> Tensor:
+    """The exported node of S_t = exp(dt_t rates) S_{t-1} + k_t (x) v_t, y_t = q_t S_t, from zero.
+
+    v and dt (B, T, E), rates (N, E), k and q (B, T, N) -> y (B, T, E). Only while exporting;
+    `training.scan_lowering` makes an ONNX Scan of it.
+    """
+    batch, rows, channels = v.shape
+    y: Tensor = torch.onnx.ops.symbolic(
+        f"{SCAN_DOMAIN}::{SCAN}",
+        (
+            v.new_zeros(batch, *rates.shape),
+            dt.unsqueeze(2),
+            v.unsqueeze(2),
+            k.unsqueeze(3),
+            q.unsqueeze(2),
+            rates,
+        ),
+        dtype=v.dtype,
+        shape=(batch, rows, 1, channels),
+        version=DOMAIN_VERSION,
+    )
+    return y.squeeze(2)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from models.configurations import MambaLOBConfig
-from models.operators import causal_conv, exporting, linear_attention, silu, softplus, state_space_step
+from models.operators import causal_conv, exporting, silu, softplus, state_space_scan, state_space_step
 from models.projection import Projection
 from models.scan import s6_chunked
 from models.time_step import initial_dt_bias
@@ -41,9 +41,12 @@ class S6Block(nn.Module):
         self.out_proj = Projection(E, config.width)
 
     def forward(
-        self, x: Tensor, conv_state: Tensor | None, scan_state: Tensor | None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """(B, T, width), (B, K - 1, E), (B, N, E) -> the update (B, T, width) and the two states."""
+        self, x: Tensor, conv_state: Tensor | None, scan_state: Tensor | None, *, last_row: bool = False
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """(B, T, width), (B, K - 1, E), (B, N, E) -> the update (B, T, width) and the two states.
+
+        `last_row`: the update of the last row alone, (B, 1, width).
+        """
         config = self.config
         E, N, R = config.inner_width, config.state_size, config.dt_rank
         x, z = torch.split(self.in_proj(x), [E, E], dim=-1)  # (B, T, E), (B, T, E)
@@ -60,7 +63,8 @@ class S6Block(nn.Module):
         elif scan_state is not None:
             y, scan_state = state_space_step(v, torch.exp(dt * A.T), k, q, scan_state)  # (B, 1, E)
         else:
-            g = (dt.unsqueeze(-1) * A).flatten(-2)  # (B, T, E * N)
-            y, scan_state = linear_attention(v, g, k, q, scan_state, heads=E)  # (B, T, E)
+            y = state_space_scan(v, dt, A.T, k, q)  # (B, T, E)
+        if last_row:
+            x, y, z = x[:, -1:], y[:, -1:], z[:, -1:]  # (B, 1, E) each
         y = (y + x * self.D) * silu(z)  # (B, T, E)
         return self.out_proj(y), conv_state, scan_state

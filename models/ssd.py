@@ -46,9 +46,12 @@ class SSDBlock(nn.Module):
         self.register_buffer("head_of_channel", head_of_channel, persistent=False)
 
     def forward(
-        self, x: Tensor, conv_state: Tensor | None, scan_state: Tensor | None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """(B, T, width), (B, K - 1, E + 2 N), (B, H, N, P) -> the update (B, T, width) and the two states."""
+        self, x: Tensor, conv_state: Tensor | None, scan_state: Tensor | None, *, last_row: bool = False
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """(B, T, width), (B, K - 1, E + 2 N), (B, H, N, P) -> the update (B, T, width) and the two states.
+
+        `last_row`: the update of the last row alone, (B, 1, width).
+        """
         config = self.config
         E, N, P = config.inner_width, config.state_size, config.head_width
         z, xkq, dt = torch.split(self.in_proj(x), self.parts, dim=-1)
@@ -63,6 +66,8 @@ class SSDBlock(nn.Module):
             assert scan_state is not None, "only an exported graph starts by itself"
             y, scan_state = ssd_chunked(v.view(*v.shape[:-1], -1, P), g, k, q, scan_state, config.chunk_rows)
             y = y.flatten(-2)  # (B, T, E)
+        if last_row:
+            x, y, z = x[:, -1:], y[:, -1:], z[:, -1:]  # (B, 1, E) each
         y = y + x * (self.D @ self.head_of_channel)  # (B, T, E)
         y = rms_norm(y * silu(z), self.norm_weight, EPSILON)  # (B, T, E)
         return self.out_proj(y), conv_state, scan_state

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from inference.manifest import GraphKind
 from models.causal_model import CausalModel
+from training.scan_lowering import lower_scans
 
 OPSET = 23
 PREFIX = "model."
@@ -124,6 +125,7 @@ def _traced(
 def _fold(model: onnx_ir.Model) -> None:
     """Evaluate what depends on weights alone, drop what nothing reads, and name what is left."""
     passes.InlinePass()(model)  # functions of the exporter's operator library
+    lower_scans(model)
     _name_constants(model.graph)
     onnxscript.optimizer.fold_constants(
         model, input_size_limit=LARGEST_FOLDED, output_size_limit=LARGEST_FOLDED

@@ -107,12 +107,12 @@ def test_batch_and_time_are_open_in_the_window_graph(model_graphs, random_model,
         np.testing.assert_allclose(logits, expected, atol=1e-5)
 
 
-@pytest.mark.parametrize(("block", "allowed"), [("ssd", 0), ("s6", 1e-6)])  # S6 has a scan of its own in each
-def test_both_graphs_answer_the_same(model_graphs, random_model, spot_dataset, block, allowed):
+@pytest.mark.parametrize("block", BLOCKS)
+def test_both_graphs_answer_the_same(model_graphs, random_model, spot_dataset, block):
     parity = measure_parity(
         random_model(block, "small"), model_graphs(block, "small"), spot_dataset.rows, window_length=100
     )
-    assert parity.window_from_step <= allowed
+    assert parity.window_from_step <= 2e-6  # convolution and S6's scan are other operators in each
 
 
 def test_a_step_is_many_times_faster_than_a_window(model_graphs, random_model, spot_dataset):

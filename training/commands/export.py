@@ -8,6 +8,7 @@ from typing import Any, TextIO
 
 import click
 
+from inference.manifest import GraphKind
 from inference.precision import Precision
 from lob.errors import InputError
 from training.commands import quantise
@@ -15,9 +16,13 @@ from training.commands.quantise import LIMIT_HELP, REDUCED, accuracy_limits
 from training.dataset import Dataset, read_dataset
 from training.export import Export, export_artifact
 from training.held_out import recorded_streams
+from training.node_costs import NodeCost, node_costs
+from training.parity import Floats
 from training.reduction import reduce_artifact
 from training.run_directory import read_run
 from training.trained_model import held_out_rows, load_trained
+
+Costs = dict[GraphKind, tuple[NodeCost, ...]]
 
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 EXISTING = click.Path(exists=True, path_type=Path)
@@ -53,7 +58,7 @@ EXISTING = click.Path(exists=True, path_type=Path)
     help="Also in this number format, its cost measured on the test part of --data, a data set; repeat.",
 )
 @click.option("--limit", "limits", multiple=True, metavar="MEASURE=VALUE", help=LIMIT_HELP)
-@click.option("--explain", is_flag=True, help="Print each graph's nodes per operator.")
+@click.option("--explain", is_flag=True, help="Measure what each operator costs in each graph.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(
     run_directory: Path,
@@ -96,11 +101,12 @@ def command(
                 export.artifact, target, streams, precisions, limits=accuracy_limits(limits), replace=replace
             )
         export = dataclasses.replace(export, artifact=reduction.artifact)
+    costs = measured_costs(export, rows) if explain else {}
     if as_json:
         reduced = {} if reduction is None else {"reduction": quantise.report(reduction)}
-        click.echo(json.dumps(report(export) | reduced))
+        click.echo(json.dumps(report(export, costs) | reduced))
     else:
-        click.echo("\n".join(lines(export, explain=explain)))
+        click.echo("\n".join(lines(export, costs)))
         if reduction is not None:
             click.echo("\n".join(quantise.lines(reduction)))
 
@@ -122,8 +128,18 @@ def card_text(card: TextIO | None) -> str | None:
         raise InputError(f"--card: {error}; a text file in UTF-8 is allowed") from error
 
 
-def report(export: Export) -> dict[str, Any]:
-    """What `--json` prints."""
+def measured_costs(export: Export, rows: Floats) -> Costs:
+    """What each operator costs in each float32 graph that was written, on the last of `rows`."""
+    artifact = export.artifact
+    window = rows[-artifact.manifest.window_length :]  # (L, F)
+    return {
+        kind: node_costs((artifact.directory / graph.file).read_bytes(), kind, window)
+        for kind, graph in artifact.manifest.graphs.items()
+    }
+
+
+def report(export: Export, costs: Costs) -> dict[str, Any]:
+    """What `--json` prints; `costs` stand beside the graphs they are of."""
     artifact, parity = export.artifact, export.parity
     return {
         "artifact": str(artifact.directory),
@@ -145,14 +161,15 @@ def report(export: Export) -> dict[str, Any]:
                 "nodes": sum(export.nodes[kind].values()),
                 "operators": export.nodes[kind],
             }
+            | ({"costs": [dataclasses.asdict(cost) for cost in costs[kind]]} if kind in costs else {})
             for kind, graph in artifact.manifest.graphs.items()
         },
     }
 
 
-def lines(export: Export, *, explain: bool) -> list[str]:
+def lines(export: Export, costs: Costs) -> list[str]:
     """What is printed for people."""
-    content = report(export)
+    content = report(export, costs)
     parity = content["parity"]
     said = [
         f"{content['name']} {content['version']}, {content['parameters']:,} parameters: {content['artifact']}"
@@ -163,8 +180,8 @@ def lines(export: Export, *, explain: bool) -> list[str]:
     ]
     said += [f"  {name}: {value:.1e} at most" for name, value in parity["differences"].items()]
     said[-1] += f" ({parity['stretches']} stretches of real rows; {parity['tolerance']:g} is allowed)"
-    if explain:
-        for graph in content["graphs"].values():
-            said.append(f"nodes of {graph['file']}:")
-            said += [f"  {count:4d}  {operator}" for operator, count in graph["operators"].items()]
+    for kind, operators in costs.items():
+        total = sum(cost.us for cost in operators)
+        said.append(f"a call of {content['graphs'][kind]['file']} takes {total:,.1f} us:")
+        said += [f"  {cost.nodes:4d}  {cost.us:9.2f} us  {cost.operator}" for cost in operators]
     return said
