@@ -71,10 +71,3 @@ async def run_binance() -> AsyncIterator[BinanceVenue]:
             yield venue
         finally:
             venue.answering.set()
-
-
-async def until(condition: Callable[[], bool], timeout_s: float = 30) -> None:
-    """Waits for something another task brings about; fails when it does not come."""
-    async with asyncio.timeout(timeout_s):
-        while not condition():
-            await asyncio.sleep(0.005)

@@ -203,13 +203,6 @@ class ScriptedExchange:
         return [request["op"] for request in self.requests]
 
 
-async def until(condition: Callable[[], bool], timeout_s: float = 5) -> None:
-    """Waits for something another task brings about; fails when it does not come."""
-    async with asyncio.timeout(timeout_s):
-        while not condition():
-            await asyncio.sleep(0.005)
-
-
 @asynccontextmanager
 async def run_scripted_exchange(port: int = 0) -> AsyncIterator[ScriptedExchange]:
     exchange = ScriptedExchange()

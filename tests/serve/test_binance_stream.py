@@ -21,7 +21,8 @@ from serve.feed_policies import IdlePolicy, LagPolicy, ResyncPolicy, StallPolicy
 from serve.instruments import find_instrument
 from serve.reconnect import ReconnectPolicy
 from serve.service import Service, ServiceConfig
-from tests.serve.binance_venue import run_binance, until
+from tests.serve.binance_venue import run_binance
+from tests.serve.waiting import until
 
 pytestmark = pytest.mark.anyio
 

@@ -9,16 +9,11 @@ import pytest
 from lob.errors import InputError
 from serve.client import StreamClient
 from serve.reconnect import ReconnectPolicy
+from tests.serve.waiting import until
 
 pytestmark = pytest.mark.anyio
 
 QUICK = ReconnectPolicy(initial_s=0.02, factor=1, cap_s=0.02)
-
-
-async def until(condition, timeout_s: float = 5) -> None:
-    async with asyncio.timeout(timeout_s):
-        while not condition():
-            await asyncio.sleep(0.005)
 
 
 async def read_all(messages) -> None:

@@ -5,8 +5,6 @@ import contextlib
 import json
 import logging
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import pytest
 from websockets.exceptions import ConnectionClosed
@@ -20,6 +18,8 @@ from serve.feed_connection import RefusedSubscriptionError
 from serve.feed_policies import IdlePolicy, ResyncPolicy, SilencePolicy
 from serve.reconnect import ReconnectPolicy
 from serve.venue_connection import QUEUED_FRAMES, ConnectionEndedError
+from tests.serve.running_feed import running
+from tests.serve.waiting import until
 
 pytestmark = pytest.mark.anyio
 QUICK = ReconnectPolicy(initial_s=0.02, factor=1, cap_s=0.02, settled_s=60)
@@ -78,23 +78,6 @@ class Setting:
         self.btc, self.eth, self.xrp = self.consumers.values()
 
 
-@asynccontextmanager
-async def running(feed: Feed) -> AsyncIterator[asyncio.Task]:
-    task = asyncio.create_task(feed.run())
-    try:
-        yield task
-    finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError, InputError):
-            await task
-
-
-async def until(condition, timeout_s: float = 5) -> None:
-    async with asyncio.timeout(timeout_s):
-        while not condition():
-            await asyncio.sleep(0.005)
-
-
 def asked(exchange, since: int = 0) -> list[str]:
     return [
         f"{request['op']} {request['args'][0].rpartition('.')[2]}"
@@ -140,7 +123,6 @@ async def test_a_lost_book_is_subscribed_again_alone(scripted_exchange) -> None:
         setting = Setting(exchange.url, resync=ResyncPolicy(minimum_interval_s=0.05))
         async with running(setting.feed):
             await until(lambda: len(exchange.requests) == 3)
-            await asyncio.sleep(0.06)
             setting.eth.needs_resync = True
             await exchange.connections[0].send(book("ETHUSDT", 1))
             await until(lambda: len(exchange.requests) == 5)
@@ -207,7 +189,7 @@ async def test_a_refusal_without_an_id_is_of_the_topic_it_names_and_all_refused_
         }
         setting = Setting(exchange.url)
         with pytest.raises(RefusedSubscriptionError) as caught:
-            await asyncio.wait_for(setting.feed.run(), 5)
+            await asyncio.wait_for(setting.feed.run(), 60)
         for symbol, consumer in setting.consumers.items():
             assert f"Invalid symbol :[orderbook.50.{symbol}]" in consumer.events[-1]
             assert consumer.events[-1] in str(caught.value)
@@ -281,18 +263,20 @@ async def test_a_silent_connection_is_replaced_and_one_with_a_living_topic_is_no
     async with scripted_exchange() as exchange:
         exchange.snapshots = False
         setting = Setting(
-            exchange.url, resync=ResyncPolicy(minimum_interval_s=0.05), silence=SilencePolicy(after_s=0.4)
+            exchange.url, resync=ResyncPolicy(minimum_interval_s=0.05), silence=SilencePolicy(after_s=1.0)
         )
         setting.btc.check_freshness = lambda now_ns: setattr(setting.btc, "needs_resync", True)
         async with running(setting.feed):
             await until(lambda: len(exchange.requests) == 3)
-            for number in range(120):
+            clock = asyncio.get_running_loop().time
+            began_s, number = clock(), 0
+            while clock() - began_s < 1.5 or asked(exchange).count("subscribe BTCUSDT") < 3:
+                number += 1
                 await exchange.connections[0].send(book("ETHUSDT", number))
                 await asyncio.sleep(0.01)
             assert len(exchange.connections) == 1
-            assert asked(exchange).count("subscribe BTCUSDT") >= 3
             await until(lambda: len(exchange.connections) == 2)  # now ETHUSDT is silent, too
-        assert setting.btc.events[1].startswith("no frame of any topic for 0.")
+        assert setting.btc.events[1].startswith("no frame of any topic for ")
         assert setting.feed.counters.silent_connections >= 1
 
 
@@ -305,7 +289,7 @@ async def test_a_connection_that_brings_nothing_is_probed_and_then_given_up(scri
             assert len(exchange.connections) == 1
             exchange.pongs = False
             await until(lambda: len(exchange.connections) == 2)
-        assert setting.btc.events[1].startswith("silent for 0.")
+        assert setting.btc.events[1].startswith("silent for ")
         assert setting.btc.events[1].endswith("no answer to a ping either")
         assert setting.feed.counters.idle_connections == 1
 
@@ -313,10 +297,10 @@ async def test_a_connection_that_brings_nothing_is_probed_and_then_given_up(scri
 async def test_a_connection_is_not_idle_while_one_topic_flows(scripted_exchange) -> None:
     async with scripted_exchange() as exchange:
         exchange.snapshots = exchange.pongs = False
-        setting = Setting(exchange.url, idle=IdlePolicy(probe_after_s=0.1, answer_within_s=0.1))
+        setting = Setting(exchange.url, idle=IdlePolicy(probe_after_s=1.0, answer_within_s=0.1))
         async with running(setting.feed):
             await until(lambda: len(exchange.requests) == 3)
-            for number in range(20):
+            for number in range(80):
                 await exchange.connections[0].send(book("BTCUSDT", number))
                 await asyncio.sleep(0.02)
             assert exchange.operations().count("ping") == 0
@@ -344,7 +328,7 @@ async def test_a_consumer_too_slow_for_its_feed_loses_nothing_and_is_counted(scr
                 if number % 64 == 0:
                     await asyncio.sleep(0)
                     most = max(most, setting.feed.waiting_frames)
-            await until(lambda: len(setting.btc.books) == frames, timeout_s=20)
+            await until(lambda: len(setting.btc.books) == frames)
         assert setting.btc.books == list(range(frames))
         assert most > QUEUED_FRAMES // 2
         assert setting.feed.counters.full_queues >= 1

@@ -1,7 +1,6 @@
 """Rehearsals between frames: only while nothing comes, of the model that is served, and off by default."""
 
 import asyncio
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ from serve.feed import Feed, FeedConfig
 from serve.hub import Hub
 from serve.keep_warm import KeepWarmPolicy, WarmKeeper
 from serve.publisher import PredictionPublisher
+from tests.serve.waiting import until
 
 pytestmark = pytest.mark.anyio
 
@@ -32,12 +32,6 @@ def feed(pipeline: Pipeline) -> Feed:
     clock = AnchoredClock()
     consumer = PredictionPublisher(pipeline, Hub(["BTCUSDT"], clock))
     return Feed(FeedConfig(url="ws://127.0.0.1:1"), {BookTopic(symbol="BTCUSDT", depth=50): consumer}, clock)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(60):
-        while not condition():
-            await asyncio.sleep(0.001)
 
 
 @pytest.mark.parametrize("policy", [KeepWarmPolicy(every_ms=1), KeepWarmPolicy(every_ms=1, busy_poll=True)])

@@ -18,6 +18,7 @@ from lob.venues import make_decoder
 from serve.reconnect import ReconnectPolicy
 from serve.recorder import Recorder, RecorderConfig
 from serve.verification import verify_captures
+from tests.serve.waiting import until
 
 pytestmark = pytest.mark.anyio
 
@@ -33,12 +34,6 @@ def configure(path: Path | None, url: str, **options) -> RecorderConfig:
         "reconnect": ReconnectPolicy(initial_s=0.02, factor=1, cap_s=0.02),
     }
     return RecorderConfig(**(settings | options))
-
-
-async def until(condition, timeout_s: float = 5) -> None:
-    async with asyncio.timeout(timeout_s):
-        while not condition():
-            await asyncio.sleep(0.005)
 
 
 def statuses(path: Path) -> list[RowStatus]:

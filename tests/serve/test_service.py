@@ -21,6 +21,7 @@ from serve.keep_warm import KeepWarmPolicy
 from serve.listener import listen
 from serve.reconnect import ReconnectPolicy
 from serve.service import Service, ServiceConfig
+from tests.serve.waiting import until
 
 pytestmark = pytest.mark.anyio
 TOPIC = "prediction.BTCUSDT"
@@ -51,12 +52,6 @@ async def running(service: Service) -> AsyncIterator[tuple[str, str]]:
     finally:
         service.stop()
         await task
-
-
-async def until(condition, timeout_s: float = 5) -> None:
-    async with asyncio.timeout(timeout_s):
-        while not condition():
-            await asyncio.sleep(0.005)
 
 
 async def subscribe(client) -> dict:

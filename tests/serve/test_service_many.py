@@ -24,6 +24,7 @@ from serve.commands.serve import command
 from serve.feed_policies import ResyncPolicy, StallPolicy
 from serve.reconnect import ReconnectPolicy
 from serve.service import Service, ServiceConfig
+from tests.serve.waiting import until
 
 pytestmark = pytest.mark.anyio
 
@@ -45,12 +46,6 @@ def configure(models_dir: Path, url: str = "ws://127.0.0.1:1/v5/public/linear", 
 
 def of_ether(frames: list[bytes]) -> list[bytes]:
     return [frame.replace(b"BTCUSDT", b"ETHUSDT") for frame in frames]
-
-
-async def until(condition, timeout_s: float = 10) -> None:
-    async with asyncio.timeout(timeout_s):
-        while not condition():
-            await asyncio.sleep(0.005)
 
 
 @asynccontextmanager

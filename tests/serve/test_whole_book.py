@@ -48,6 +48,7 @@ from serve.recorder import Recorder, RecorderConfig
 from serve.service import Service, ServiceConfig
 from serve.venue_stream import Reply
 from serve.verification import verify_captures
+from tests.serve.waiting import until
 
 pytestmark = pytest.mark.anyio
 
@@ -70,12 +71,6 @@ async def running(listing: Listing, *rules: FaultRule, speed: float | None = 20.
     )
     async with Exchange(listing, configuration) as exchange:
         yield exchange
-
-
-async def until(condition, timeout_s: float = 30) -> None:
-    async with asyncio.timeout(timeout_s):
-        while not condition():
-            await asyncio.sleep(0.005)
 
 
 async def get(exchange: Exchange, query: str = "category=linear&symbol=BTCUSDT") -> dict[str, Any]:

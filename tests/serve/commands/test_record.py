@@ -8,14 +8,9 @@ import sys
 import pytest
 
 from lob.captures import open_capture
+from tests.serve.waiting import until
 
 pytestmark = pytest.mark.anyio
-
-
-async def until(condition, timeout_s: float = 5) -> None:
-    async with asyncio.timeout(timeout_s):
-        while not condition():
-            await asyncio.sleep(0.005)
 
 
 async def test_the_command_records_until_ctrl_c_and_sums_up(
