@@ -354,17 +354,20 @@ async def test_random_faults_never_leave_a_client_that_checks_with_a_wrong_book(
     """A plain client by Bybit's rules: it resubscribes after a gap and connects again after an end."""
     plan = FaultPlan(random_every_s=0.15, seed=1)
     topics = [TOPIC, "orderbook.200.BTCUSDT"]
-    loop = asyncio.get_running_loop()
-    async with running(depths=(50, 200), speed=20, plan=plan) as exchange:
+    async with running(depths=(50, 200), speed=20, plan=plan) as exchange, asyncio.timeout(120):
         keepers = {topic: Keeper(exchange, topic) for topic in topics}
-        until_s = loop.time() + 8
         lost = ended = 0
-        while loop.time() < until_s:
+
+        def is_enough() -> bool:
+            injected, compared = exchange.faults.counts.total(), [one.compared for one in keepers.values()]
+            return injected > 40 and lost + ended > 12 and min(compared) > 500
+
+        while not is_enough():
             decoder = BybitDecoder()
             try:
                 async with client(exchange, open_timeout=1) as connection:
                     await connection.send(json.dumps({"op": "subscribe", "args": topics}))
-                    while loop.time() < until_s:
+                    while not is_enough():
                         async with asyncio.timeout(1.5):
                             message = decoder.decode(await connection.recv(decode=False))
                         if isinstance(message, Acknowledgement):
@@ -384,9 +387,6 @@ async def test_random_faults_never_leave_a_client_that_checks_with_a_wrong_book(
                 for keeper in keepers.values():
                     keeper.book.invalidate()
                 await asyncio.sleep(0.02)
-        assert sum(exchange.faults.counts.values()) > 25
-        assert lost + ended > 8
-        assert all(keeper.compared > 300 for keeper in keepers.values())
 
 
 # --- the command
