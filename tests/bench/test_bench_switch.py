@@ -6,12 +6,13 @@ import pytest
 from click.testing import CliRunner
 
 from bench.frame_source import kept_in_memory, seeded_source
-from bench.switching import INTERVAL_NS, SwitchingService, Ticks, _late
+from bench.switching import INTERVAL_NS, Mode, SwitchingService, Ticks, _late
 from inference.registry import shipped_models
 from mambalob import main
 
 
-def test_every_switch_is_seen_and_every_tick_accounted_for() -> None:
+@pytest.mark.slow
+def test_the_command_accounts_for_every_switch_and_every_tick() -> None:
     arguments = ["bench", "switch", "--size", "nano", "--switches", "6", "--seconds", "1", "--json"]
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 0, result.output
@@ -24,6 +25,17 @@ def test_every_switch_is_seen_and_every_tick_accounted_for() -> None:
         assert counts["ticks"] >= 5_000
     assert len(report["machine"]["targets"]) == 2
     assert report["machine"]["garbage_collector"].startswith("on")
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("mode", ["loaded", "anew"])
+async def test_every_switch_is_seen_and_every_tick_accounted_for(mode: Mode) -> None:
+    source = kept_in_memory(seeded_source(1), 5_000)
+    service = SwitchingService(source, shipped_models(), ["sim-ssd-small@2", "btc-perp-ssd-small@2"])
+    counts = service.counts(await service.run(mode, switches=4, ticks=600, seed=1))
+    assert counts.switches == counts.switches_seen == 4
+    assert (counts.missed, counts.doubled) == (0, 0)
+    assert counts.ticks >= 600
 
 
 @pytest.mark.anyio
