@@ -1,5 +1,6 @@
 import gc
 import json
+import re
 
 import pytest
 
@@ -90,7 +91,7 @@ def test_after_the_stop_nothing_is_published(setting, market_frames) -> None:
 
 
 def test_a_frame_that_waited_too_long_is_not_published_and_costs_the_book(models_dir, market_frames) -> None:
-    setting = Setting(models_dir, LagPolicy(maximum_wait_ms=60_000))
+    setting = Setting(models_dir, LagPolicy(maximum_wait_ms=600_000))
     now_ns = setting.hub.clock.now_ns()
     setting.publisher.on_connected()
     heard = setting.play(market_frames[:60], start_ns=now_ns)
@@ -98,8 +99,9 @@ def test_a_frame_that_waited_too_long_is_not_published_and_costs_the_book(models
     hour_ago_ns = now_ns - 3_600_000_000_000
     assert setting.play(market_frames[60:90], start_ns=hour_ago_ns) == ["stale"]
     reason = setting.hub.topic_of("BTCUSDT").reason
-    assert reason.startswith("feed is late: by 3600")
-    assert reason.endswith("ms in the process, 60000 ms are allowed")
+    assert re.fullmatch(
+        r"feed is late: by 36\d{5}(\.\d+)? ms in the process, 600000 ms are allowed", reason
+    ), reason
     assert setting.publisher.needs_resync
     assert setting.pipeline.counters["late"] == 1
     setting.publisher.resync_requested()
@@ -108,7 +110,7 @@ def test_a_frame_that_waited_too_long_is_not_published_and_costs_the_book(models
     assert setting.play(market_frames[60:61], start_ns=hour_ago_ns) == ["stale"]
     setting.publisher.resync_requested()
     # ... and one that is as late shows that the connection holds nothing else.
-    with pytest.raises(ConnectionEndedError, match=r"BTCUSDT is late by 3600.* ms in the process"):
+    with pytest.raises(ConnectionEndedError, match=r"BTCUSDT is late by 36\d{5}.* ms in the process"):
         setting.play(market_frames, start_ns=hour_ago_ns)
     assert "prediction" not in setting.heard()
 
