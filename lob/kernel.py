@@ -18,6 +18,8 @@ from typing import TypeVar
 
 from numba import njit
 
+from lob.compile_interrupt import hold_interrupts
+
 Function = TypeVar("Function", bound=Callable[..., object])
 
 
@@ -32,6 +34,7 @@ def allocating_kernel(function: Function) -> Function:
 
 
 def _compiled(function: Function, *, allocates: bool) -> Function:
+    hold_interrupts()
     try:
         dispatcher: Function = njit(cache=True, _nrt=allocates)(function)
     except RuntimeError:  # no folder can be written to: compile anew in every process
