@@ -104,8 +104,12 @@ class Exchange:
     def __init__(self, listing: Listing, configuration: ExchangeConfiguration) -> None:
         self.faults = FaultJournal(configuration.fault_log)
         """Which faults were injected so far."""
-        self.books = BookJournal(kept=configuration.kept_books, path=configuration.book_log)
-        """The exchange's own book at each update."""
+        try:
+            self.books = BookJournal(kept=configuration.kept_books, path=configuration.book_log)
+            """The exchange's own book at each update."""
+        except InputError:
+            self.faults.discard()
+            raise
         plan = configuration.faults
         if configuration.drop_every is not None:
             plan = replace(plan, rules=(FaultRule(kind="drop", every=configuration.drop_every), *plan.rules))
@@ -155,7 +159,8 @@ class Exchange:
         try:
             listener = listen(self._configuration.host, self._configuration.port)
         except InputError:
-            self._close_journals()
+            self.faults.discard()
+            self.books.discard()
             raise
         self.host, self.port = address_of(listener)
         self._servers = [await self._open(listener)]

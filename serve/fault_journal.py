@@ -24,6 +24,7 @@ class JsonLines:
     def __init__(self, path: Path | None, *, flush_every: int = 1) -> None:
         self._flush_every = flush_every
         self._waiting = 0
+        self._path = path
         self._file: BinaryIO | None = None
         if path is not None:
             try:
@@ -51,6 +52,12 @@ class JsonLines:
         if self._file is not None:
             self._file.close()
             self._file = None
+
+    def discard(self) -> None:
+        """Take the file away again: nothing happened that it could tell of."""
+        if self._file is not None and self._path is not None:
+            self.close()
+            self._path.unlink(missing_ok=True)
 
 
 class FaultJournal:
@@ -82,6 +89,10 @@ class FaultJournal:
     def close(self) -> None:
         """Close the file."""
         self._lines.close()
+
+    def discard(self) -> None:
+        """Take the file away again, before anything happened."""
+        self._lines.discard()
 
 
 class BookJournal:
@@ -137,6 +148,10 @@ class BookJournal:
     def close(self) -> None:
         """Close the file."""
         self._lines.close()
+
+    def discard(self) -> None:
+        """Take the file away again, before anything happened."""
+        self._lines.discard()
 
     def _forget(self, topic: str, update_id: int) -> None:
         remembered = self._digests[topic, update_id]

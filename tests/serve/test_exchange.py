@@ -798,6 +798,19 @@ def test_the_command_names_a_port_in_use() -> None:
     assert done.stderr.count("\n") == 1
 
 
+async def test_an_exchange_that_cannot_begin_leaves_no_logs(tmp_path: Path) -> None:
+    faults, books = tmp_path / "faults.jsonl", tmp_path / "books.jsonl"
+    listing = simulated_listing([MarketConfiguration()])
+    with pytest.raises(InputError, match="cannot be created"):
+        Exchange(listing, ExchangeConfiguration(port=0, fault_log=faults, book_log=faults))
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        exchange = Exchange(listing, ExchangeConfiguration(port=port, fault_log=faults, book_log=books))
+        with pytest.raises(InputError, match="cannot listen"):
+            await exchange.__aenter__()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_command_refuses_a_capture_of_binance(data_dir: Path) -> None:
     code, _, errors = run(data_dir / "binance" / "usdm_btcusdt_20240718.gz")
     assert code == 1
