@@ -146,6 +146,18 @@ def command(
     if (fault_every is not None or kinds) and script != "random":
         raise click.UsageError("--fault-every and --fault-kind are for --faults random")
 
+    configuration = ExchangeConfiguration(
+        host=host,
+        port=port,
+        pace=Pace.read(speed),
+        ending=ending,
+        drop_every=drop_every,
+        idle_s=idle_seconds,
+        maximum_connections=max_connections,
+        faults=_plan(rules, script, fault_every, kinds, seed),
+        fault_log=fault_log,
+        book_log=book_log,
+    )
     if not simulate:
         listing = capture_listing(open_captures(captures), symbols=symbols, tick_size=tick_size)
     else:
@@ -163,18 +175,6 @@ def command(
             click.echo(msgspec.json.encode(report).decode() if as_json else text)
             return
         listing = simulated_listing(markets, trades=trades)
-    configuration = ExchangeConfiguration(
-        host=host,
-        port=port,
-        pace=Pace.read(speed),
-        ending=ending,
-        drop_every=drop_every,
-        idle_s=idle_seconds,
-        maximum_connections=max_connections,
-        faults=_plan(rules, script, fault_every, kinds, seed),
-        fault_log=fault_log,
-        book_log=book_log,
-    )
     configure_logging("info")
     asyncio.run(_run(listing, configuration, as_json=as_json))
 
