@@ -1,5 +1,6 @@
 """`mambalob record`: an exchange's order-book frames into captures that replay; and are they whole."""
 
+import math
 from pathlib import Path
 from typing import get_args
 
@@ -20,6 +21,7 @@ from serve.instruments import find_instrument
 from serve.logs import configure_logging
 from serve.process import run_until_signalled
 from serve.recorder import Recorder, RecorderConfig, RecordingSummary
+from serve.venue_connection import check_transport
 from serve.venue_topics import book_topic, resolve_address
 from serve.verification import FileReport, verify_captures
 
@@ -126,6 +128,9 @@ def command(
     if (out is None) == (into is None):
         raise click.UsageError("one of --out FILE and --into DIR is needed")
     url, category = resolve_address(venue, url, category)
+    check_transport(url, allow_plaintext=allow_plaintext)  # the instrument is asked for over it, too
+    if not math.isfinite(rotate_mib):
+        raise InputError(f"rotate-mib: {rotate_mib} came, a finite number is allowed, and 0 for never")
     book_topic(
         venue, symbol, read_depth(depth)
     )  # a name that no exchange would list is found before it is asked

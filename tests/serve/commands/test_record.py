@@ -3,6 +3,7 @@
 import asyncio
 import json
 import signal
+import subprocess
 import sys
 
 import pytest
@@ -37,3 +38,23 @@ async def test_the_command_records_until_ctrl_c_and_sums_up(
     assert summary["path"] == str(path)
     assert summary["frames"] == 101
     assert [frame for _, frame in open_capture(path)][1:] == market_frames[:100]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("--rotate-mib", "nan"), "rotate-mib: nan came, a finite number is allowed"),
+        (("--rotate-mib", "inf"), "rotate-mib: inf came, a finite number is allowed"),
+        (("--url", "ws://192.0.2.1/v5/public/linear"), "url: ws://192.0.2.1 came without TLS"),
+    ],
+)
+def test_the_command_refuses_before_it_asks_for_the_instrument(tmp_path, arguments, expected) -> None:
+    command = ("-m", "mambalob", "record", "--symbol", "BTCUSDT", "--into", str(tmp_path / "captures"))
+    address = () if "--url" in arguments else ("--url", "ws://127.0.0.1:9/v5/public/linear")
+    done = subprocess.run(
+        (sys.executable, *command, *address, *arguments), capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"Error: {expected}")
+    assert done.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
