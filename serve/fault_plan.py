@@ -64,6 +64,9 @@ DEFAULT_SECONDS = {"stall": 2.0, "freeze": 2.0, "drip": 1.0, "refuse": 2.0, "clo
 DEFAULT_FRAMES = {"late": 5, "fragments": 5, "clock": 50}
 DEFAULT_BYTES = {"oversized": 5 * 1024 * 1024}
 
+MAXIMUM_BYTES = 256 * 1024 * 1024
+"""Of an oversized message: it is made in memory."""
+
 
 def is_possible(kind: str, topic: str) -> bool:
     """Whether a fault of `kind` can befall `topic`."""
@@ -92,6 +95,8 @@ class FaultRule:
             value = getattr(self, name)
             if value is not None and (type(value) is not int or value < least):
                 raise InputError(f"{self.kind}: {name}: {value} came; allowed: whole numbers from {least}")
+        if self.bytes is not None and self.bytes > MAXIMUM_BYTES:
+            raise InputError(f"{self.kind}: bytes: {self.bytes} came; allowed: at most {MAXIMUM_BYTES}")
         for name in ("probability", "at", "seconds"):
             value = getattr(self, name)
             if value is not None and (type(value) not in {int, float} or not math.isfinite(value)):

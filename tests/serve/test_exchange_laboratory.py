@@ -434,6 +434,11 @@ def invoke(*arguments: str | Path) -> tuple[int, str]:
         (("--fault", "drop:evry=3"), 1, "'evry' came in 'drop:evry=3'; allowed: topic, every, "),
         (("--fault", "drop:every=many"), 1, "'every=many' came"),
         (("--fault", "drop:every=0"), 1, "drop: every: 0 came; allowed: whole numbers from 1"),
+        (
+            ("--fault", "oversized:bytes=999999999999"),
+            1,
+            "oversized: bytes: 999999999999 came; allowed: at most",
+        ),
         (("--fault", "drop:probability=2"), 1, "probability: 2.0 came; allowed: above 0, to 1"),
         (("--fault", "drop:seconds=2"), 1, "seconds: came for drop; allowed: for stall, freeze"),
         (("--fault", "stall:seconds=-2"), 1, "seconds: -2.0 came"),
