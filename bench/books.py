@@ -24,7 +24,8 @@ from bench.peers.book_peer import make_peer
 from bench.stages import NOT_KEPT, BookStage, DecodeStage, Stage
 from lob.book import BookStatus
 from lob.messages import BookUpdate
-from lob.rows import RowPath, RowStatus
+from lob.row_status import RowStatus
+from lob.rows import RowPath
 from lob.venues import make_decoder
 
 CHANGES_A_SIDE: Final = {50: 3, 200: 10, 1000: 30}

@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.frame_source import seeded_source
-from lob.rows import RowPath, RowStatus
+from lob.row_status import RowStatus
+from lob.rows import RowPath
 from lob.venues import make_decoder
 
 Rows: TypeAlias = NDArray[np.float32]

@@ -25,7 +25,8 @@ from lob.book import BookStatus, OrderBook
 from lob.errors import ArtifactError, InputError
 from lob.features import empty_top
 from lob.messages import BookUpdate
-from lob.rows import RowPath, RowStatus
+from lob.row_status import RowStatus
+from lob.rows import RowPath
 from lob.schema import LOB44, Sampling
 from lob.venues import make_decoder
 from lob.window import RingWindow

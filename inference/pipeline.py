@@ -18,7 +18,8 @@ from inference.fused.tick import FINITE
 from inference.prediction import Prediction, predicted_horizons
 from lob.errors import InputError
 from lob.instrument import Instrument
-from lob.rows import RowPath, RowStatus
+from lob.row_status import RowStatus
+from lob.rows import RowPath
 from lob.sync import LifecycleEvent, SymbolLifecycle, SymbolState
 from lob.venues import make_decoder
 

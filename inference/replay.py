@@ -15,7 +15,8 @@ from inference.prediction import encode_prediction
 from lob.captures import CapturedFrame
 from lob.captures.checkpoint import printed_price
 from lob.messages import Trades
-from lob.rows import RowPath, RowStatus
+from lob.row_status import RowStatus
+from lob.rows import RowPath
 from lob.schema import LEVELS
 from lob.trade_tape import TapedTrade, TradeTape
 

@@ -36,7 +36,7 @@ _LINEAR_STEPS = 8  # levels from the touch that are looked at one by one before 
 class BookStatus(IntEnum):
     """What a message did to the book. From GAP on the book is unusable until the next snapshot.
 
-    The numbers are those of `lob.rows.RowStatus`.
+    The numbers are those of `lob.row_status.RowStatus`.
     """
 
     OK = 0

@@ -7,23 +7,11 @@ that the scanner does not take. Both ways come to the same.
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
-from enum import IntEnum
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from lob.book import (
-    DEFAULT_CAPACITY,
-    USABLE,
-    BookStatus,
-    Floats,
-    Integers,
-    OrderBook,
-    apply_change,
-    update_book,
-)
+from lob.book import DEFAULT_CAPACITY, BookStatus, OrderBook
 from lob.delta_scan import (
     EVERY_MESSAGE,
     LAST_EXCHANGE,
@@ -32,14 +20,14 @@ from lob.delta_scan import (
     LAST_UPDATE,
     follow,
     new_stream,
-    scan_delta,
 )
 from lob.errors import InputError
 from lob.exact_join import FIRST_UPDATE_ID, ExactJoin, Join
 from lob.features import MID, empty_top, sample_row
 from lob.instrument import Instrument
-from lob.kernel import kernel
 from lob.messages import WHOLE_BOOK, BookUpdate, Malformed, Message
+from lob.row_kernels import ELSEWHERE, OUTCOME_SHIFT, RowSequel, scan_and_sample, update_and_sample
+from lob.row_status import RowStatus
 from lob.schema import LOB44, Schema, check_sampling
 from lob.venues import Decoder
 from lob.window import RingWindow
@@ -49,38 +37,6 @@ LEAST_CAPACITY = 1_024
 
 MAXIMUM_PENDING = 2_000
 """Changes kept for a snapshot sent apart; the oldest go first, and then the join shows a gap."""
-
-
-class RowStatus(IntEnum):
-    """What a frame came to. ROW and SNAPSHOT leave a new row in the window; the others leave it alone.
-
-    SNAPSHOT: the first row since the book started anew, alone in a window that was reset: the snapshot's
-    own, or that of the change after which both sides are there, or of the one that a snapshot fetched apart
-    was joined at. GAP, CROSSED, MALFORMED and OVERFLOW leave the book unusable (then WAITING) until the next
-    snapshot; NOT_JSON does not, as the sequence shows the loss if it was a book message.
-    """
-
-    ROW = 0
-    SNAPSHOT = 1
-    NO_ROW = 2  # applied, and the first levels did not change
-    IGNORED = 3  # an old message, or a resend of what is already applied
-    WAITING = 4  # a change before the snapshot
-    ONE_SIDED = 5  # applied; one side is empty
-    GAP = 6
-    CROSSED = 7
-    MALFORMED = 8  # a book message with levels that cannot be read
-    OVERFLOW = 9  # more levels than the book holds
-    NOT_JSON = 10  # not JSON, or JSON of no known shape
-    NOT_BOOK = 11  # well formed, but no book message
-    OTHER_STREAM = 12  # a book message of another symbol or depth
-    REFUSED = 13  # a snapshot fetched apart does not fit the changes kept for it: another is needed
-
-
-ELSEWHERE = -1
-"""What `scan_and_sample` answers for a frame that it does not take: nothing was applied."""
-
-OUTCOME_SHIFT = 4
-"""Bits of a kernel's answer that hold the `RowStatus`; those above are a sequel's outcome."""
 
 _STATUSES = tuple(RowStatus)
 _STATUS_MASK = (1 << OUTCOME_SHIFT) - 1
@@ -99,20 +55,6 @@ def book_capacity(depth: int | None) -> int:
     if depth is None or depth == WHOLE_BOOK:
         return DEFAULT_CAPACITY
     return min(DEFAULT_CAPACITY, max(LEAST_CAPACITY, 4 * depth))
-
-
-@dataclass(frozen=True, kw_only=True)
-class RowSequel:
-    """A kernel that goes on with a row in the call that makes it, in place of one of the two here.
-
-    It takes what `scan_and_sample` takes where `scans`, else what `update_and_sample` takes, with `arguments`
-    behind the first six, and answers the same; where it went on with a row, with an outcome of its own above
-    0, shifted by OUTCOME_SHIFT, added. It leaves the first row of a new book alone.
-    """
-
-    kernel: Callable[..., int]
-    arguments: tuple[Any, ...]
-    scans: bool
 
 
 class RowPath:
@@ -423,67 +365,3 @@ class RowPath:
     def _forget_rows(self) -> None:
         self.window.reset()
         self._top.fill(np.nan)
-
-
-@kernel
-def scan_and_sample(
-    header: Integers,
-    keys: Integers,
-    sizes: Floats,
-    top: Floats,
-    storage: npt.NDArray[np.float32],
-    stream: Integers,
-    slot: int,
-    frame: bytes,
-) -> int:
-    """Apply the change in `frame`, write its row to `slot` if sampled; a `RowStatus` as an int, or ELSEWHERE.
-
-    header, keys, sizes, top, storage as `sample_row` takes them; stream as `lob.delta_scan.follow` left it.
-    """
-    bids, asks, update_id, sequence, gateway_ms, exchange_ms = scan_delta(frame, stream, header, keys, sizes)
-    if bids < 0:
-        return ELSEWHERE
-    status = apply_change(header, keys, sizes, update_id, update_id, -1, bids, asks)
-    if status == BookStatus.IGNORED.value and sequence > stream[LAST_SEQUENCE]:
-        header[USABLE] = 0  # the book's numbers began anew: see RowPath._on_change
-        return RowStatus.GAP.value
-    if status != BookStatus.OK.value and status != BookStatus.ONE_SIDED.value:
-        return status
-    stream[LAST_UPDATE] = update_id
-    stream[LAST_SEQUENCE] = sequence
-    stream[LAST_EXCHANGE] = exchange_ms
-    stream[LAST_GATEWAY] = gateway_ms
-    if status != BookStatus.OK.value:
-        return status
-    if sample_row(header, keys, sizes, top, stream[EVERY_MESSAGE] != 0, storage, slot):
-        return RowStatus.ROW.value
-    return RowStatus.NO_ROW.value
-
-
-@kernel
-def update_and_sample(
-    header: Integers,
-    keys: Integers,
-    sizes: Floats,
-    top: Floats,
-    storage: npt.NDArray[np.float32],
-    stream: Integers,
-    slot: int,
-    first_update_id: int,
-    update_id: int,
-    previous_update_id: int,
-    bids: bytes,
-    asks: bytes,
-) -> int:
-    """Apply a decoded change and write its row to `slot` if sampled; answers a `RowStatus` as an int.
-
-    Of `stream` only EVERY_MESSAGE is read; the rest as `scan_and_sample` and `lob.book.update_book`.
-    """
-    status = update_book(
-        header, keys, sizes, False, False, first_update_id, update_id, previous_update_id, bids, asks
-    )
-    if status != BookStatus.OK.value:
-        return status
-    if sample_row(header, keys, sizes, top, stream[EVERY_MESSAGE] != 0, storage, slot):
-        return RowStatus.ROW.value
-    return RowStatus.NO_ROW.value

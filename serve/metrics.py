@@ -13,7 +13,7 @@ from prometheus_client.core import (
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from lob.rows import RowStatus
+from lob.row_status import RowStatus
 from lob.sync import SymbolState
 from serve.clock import AnchoredClock
 from serve.feed import Feed

@@ -2,7 +2,7 @@
 
 from lob.captures.rotation import RotatingWriter
 from lob.messages import Trades
-from lob.rows import RowStatus
+from lob.row_status import RowStatus
 from serve.venue_stream import Topic, VenueStream
 
 FLUSH_INTERVAL_NS = 500_000_000

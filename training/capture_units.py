@@ -19,7 +19,8 @@ from lob.captures.recording import Header
 from lob.errors import CaptureError
 from lob.instrument import Instrument
 from lob.messages import BookUpdate
-from lob.rows import RowPath, RowStatus
+from lob.row_status import RowStatus
+from lob.rows import RowPath
 from lob.schema import Schema
 from lob.venues import make_decoder
 from training.dataset import ARRAYS, file_sha256

@@ -29,7 +29,7 @@ from inference.fused.tick import compiled_tick
 from inference.fused.weight_format import weight_format
 from inference.precision import TOLERANCES
 from lob.errors import ArtifactError, InputError
-from lob.rows import RowSequel
+from lob.row_kernels import RowSequel
 from lob.window import RingWindow
 
 

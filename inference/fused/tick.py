@@ -17,13 +17,14 @@ from inference.fused.sizes import KernelSizes
 from lob.book import Floats, Integers
 from lob.features import BID_TICKS
 from lob.kernel import kernel
-from lob.rows import OUTCOME_SHIFT, RowStatus, scan_and_sample, update_and_sample
+from lob.row_kernels import OUTCOME_SHIFT, scan_and_sample, update_and_sample
+from lob.row_status import RowStatus
 
 FINITE, NOT_FINITE = 1, 2
 """Outcomes: the row's probabilities are there; a logit is not finite, and there are none."""
 
 Tick: TypeAlias = Callable[..., int]
-"""A kernel for `lob.rows.RowSequel`; the arguments of its own are the step's memory and a calibration's."""
+"""A kernel for `lob.row_kernels.RowSequel`; its own arguments are the step's memory and a calibration's."""
 
 _ROW = RowStatus.ROW.value
 

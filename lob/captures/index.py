@@ -14,10 +14,10 @@ MAXIMUM_INDEX_BYTES = 4 << 20
 
 
 class SequenceFault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A place where the book was lost: `kind` is `lob.rows.RowStatus` in lower case, `frame` counts from 1.
+    """A place where the book was lost: `kind` is a `lob.row_status.RowStatus` in lower case.
 
-    `after_update_id` is the last update applied before it, `update_id` the first one of the message that came
-    (0 where the frame is no book message).
+    `frame` counts from 1, `after_update_id` is the last update applied before it, `update_id` the first one
+    of the message that came (0 where the frame is no book message).
     """
 
     kind: str

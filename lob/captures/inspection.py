@@ -14,7 +14,8 @@ from lob.captures.recording import Header
 from lob.errors import CaptureError
 from lob.instrument import Instrument
 from lob.messages import BookUpdate, Trades
-from lob.rows import RowPath, RowStatus
+from lob.row_status import RowStatus
+from lob.rows import RowPath
 from lob.venues import make_decoder
 
 MAXIMUM_FAULTS = 1_000

@@ -14,7 +14,8 @@ from lob.captures.index import CaptureIndex, write_index
 from lob.captures.inspection import CaptureTally
 from lob.captures.recording import Checkpoint, RecordingWriter
 from lob.errors import InputError
-from lob.rows import RowPath, RowStatus
+from lob.row_status import RowStatus
+from lob.rows import RowPath
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,8 @@ import pytest
 
 from bench.frame_source import FrameSource, FrameTape, capture_source, kept_in_memory, seeded_source
 from lob.errors import CaptureError
-from lob.rows import RowPath, RowStatus
+from lob.row_status import RowStatus
+from lob.rows import RowPath
 from lob.venues import make_decoder
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from lob.instrument import Instrument
-from lob.rows import RowPath, RowStatus
+from lob.row_status import RowStatus
+from lob.rows import RowPath
 from tests.fuzz.frame_streams import CAPTURES, FrameStream, load_stream
 from tests.fuzz.run import fuzz, row_path
 

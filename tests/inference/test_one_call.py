@@ -27,7 +27,9 @@ from inference.prediction import Prediction, encode_prediction
 from lob.captures import open_capture
 from lob.instrument import Instrument
 from lob.market import SimulatedMarket
-from lob.rows import OUTCOME_SHIFT, RowPath, RowStatus
+from lob.row_kernels import OUTCOME_SHIFT
+from lob.row_status import RowStatus
+from lob.rows import RowPath
 from lob.sync import SymbolState
 from lob.venues import make_decoder
 

@@ -25,7 +25,8 @@ from inference.prediction import Prediction, encode_prediction
 from lob.captures import CapturedFrame, open_capture
 from lob.errors import InputError
 from lob.instrument import Instrument
-from lob.rows import RowPath, RowStatus
+from lob.row_status import RowStatus
+from lob.rows import RowPath
 from lob.schema import LOB44
 from lob.sync import SymbolState
 from lob.venues import make_decoder

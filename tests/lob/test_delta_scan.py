@@ -24,7 +24,9 @@ from lob.delta_scan import follow, new_stream, scan_delta
 from lob.instrument import Instrument, infer_instrument
 from lob.market import SimulatedMarket
 from lob.messages import BookUpdate
-from lob.rows import ELSEWHERE, RowPath, RowStatus, scan_and_sample
+from lob.row_kernels import ELSEWHERE, scan_and_sample
+from lob.row_status import RowStatus
+from lob.rows import RowPath
 from lob.venues import make_decoder
 
 MUTATIONS = 1_000 if config.DISABLE_JIT else 10_000

@@ -22,7 +22,8 @@ from lob.captures.rotation import RotatingWriter, RotationPolicy
 from lob.exact_join import MAXIMUM_KEPT, ExactJoin, Join
 from lob.instrument import Instrument
 from lob.messages import WHOLE_BOOK, BookUpdate, Malformed, VenueError
-from lob.rows import RowPath, RowStatus
+from lob.row_status import RowStatus
+from lob.rows import RowPath
 from lob.schema import LOB44
 
 INSTRUMENT = Instrument(symbol="BTCUSDT", tick_size="0.1")

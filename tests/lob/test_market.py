@@ -39,7 +39,8 @@ from lob.market_publication import (
     top_levels,
 )
 from lob.messages import BookUpdate
-from lob.rows import RowPath, RowStatus
+from lob.row_status import RowStatus
+from lob.rows import RowPath
 
 COUNT = 3_000 if os.environ.get("NUMBA_DISABLE_JIT") != "1" else 300
 

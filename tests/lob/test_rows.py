@@ -17,7 +17,8 @@ from lob.book import DEFAULT_CAPACITY, BookStatus
 from lob.errors import InputError
 from lob.instrument import Instrument
 from lob.messages import WHOLE_BOOK, Acknowledgement, Malformed, Pong
-from lob.rows import RowPath, RowStatus, book_capacity
+from lob.row_status import RowStatus
+from lob.rows import RowPath, book_capacity
 from lob.schema import LOB44, Schema
 from lob.venues import make_decoder
 

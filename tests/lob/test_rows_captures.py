@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from lob.instrument import Instrument
-from lob.rows import RowPath, RowStatus
+from lob.row_status import RowStatus
+from lob.rows import RowPath
 from lob.schema import LEVELS
 from lob.venues import make_decoder
 

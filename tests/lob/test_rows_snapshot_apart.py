@@ -1,7 +1,8 @@
 """Snapshots that come by another way than the changes, as Binance's do: what is kept, joined and refused."""
 
 from lob.instrument import Instrument
-from lob.rows import MAXIMUM_PENDING, RowPath, RowStatus
+from lob.row_status import RowStatus
+from lob.rows import MAXIMUM_PENDING, RowPath
 from lob.schema import LOB44
 from lob.venues import make_decoder
 

@@ -27,7 +27,8 @@ from lob.captures import Capture, InstrumentHint, RecordingWriter, open_capture,
 from lob.errors import CaptureError, InputError
 from lob.instrument import Instrument
 from lob.market import MarketConfiguration, SimulatedMarket
-from lob.rows import RowPath, RowStatus
+from lob.row_status import RowStatus
+from lob.rows import RowPath
 from mambalob import main
 from serve.exchange import Exchange, ExchangeConfiguration
 from serve.instruments import fetch_instrument

@@ -12,7 +12,8 @@ from lob.captures import open_capture, open_captures
 from lob.captures.rotation import RotationPolicy
 from lob.errors import InputError
 from lob.instrument import Instrument
-from lob.rows import RowPath, RowStatus
+from lob.row_status import RowStatus
+from lob.rows import RowPath
 from lob.trade_tape import TradeTape
 from lob.venues import make_decoder
 from serve.reconnect import ReconnectPolicy

@@ -20,7 +20,8 @@ from lob.captures.inspection import rows_digest
 from lob.captures.layout import capture_files
 from lob.captures.rotation import RotationPolicy
 from lob.instrument import Instrument
-from lob.rows import RowPath, RowStatus
+from lob.row_status import RowStatus
+from lob.rows import RowPath
 from lob.venues import make_decoder
 from mambalob import main
 from serve.feed_policies import ResyncPolicy

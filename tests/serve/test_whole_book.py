@@ -29,7 +29,8 @@ from lob.errors import InputError
 from lob.instrument import Instrument
 from lob.market import MarketConfiguration
 from lob.messages import WHOLE_BOOK
-from lob.rows import RowPath, RowStatus
+from lob.row_status import RowStatus
+from lob.rows import RowPath
 from lob.sync import SymbolState
 from lob.venues import make_decoder
 from serve import bybit_whole_book

@@ -10,7 +10,8 @@ import pytest
 from lob.captures import open_capture
 from lob.errors import CaptureError, InputError
 from lob.instrument import Instrument
-from lob.rows import RowPath, RowStatus
+from lob.row_status import RowStatus
+from lob.rows import RowPath
 from lob.venues import make_decoder
 from training.builder import BuildConfig, build_dataset
 from training.dataset import Dataset

@@ -21,7 +21,8 @@ from lob.captures.rotation import RotatingWriter, RotationPolicy
 from lob.errors import CaptureError, InputError
 from lob.instrument import Instrument
 from lob.market import MarketConfiguration, SimulatedMarket
-from lob.rows import RowPath, RowStatus
+from lob.row_status import RowStatus
+from lob.rows import RowPath
 from lob.venues import make_decoder
 from training.builder import LOCK_FILE, BuildConfig, build_dataset, build_dataset_folder
 from training.dataset import ARRAYS, Dataset, read_dataset, write_dataset

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from lob.bybit import BybitDecoder
 from lob.instrument import Instrument
-from lob.rows import RowPath, RowStatus
+from lob.row_status import RowStatus
+from lob.rows import RowPath
 from lob.schema import LOB44
 from training.mirror import reflect_labels, reflection
 

@@ -17,7 +17,8 @@ from inference.pipeline import Pipeline
 from inference.prediction import encode_prediction
 from lob.captures import open_capture
 from lob.instrument import Instrument
-from lob.rows import RowPath, RowStatus
+from lob.row_status import RowStatus
+from lob.rows import RowPath
 from lob.venues import make_decoder
 from mambalob import main
 

@@ -18,7 +18,8 @@ from lob.captures.inspection import inspect_capture
 from lob.captures.rotation import RotationPolicy
 from lob.errors import CaptureError, InputError
 from lob.instrument import Instrument
-from lob.rows import RowPath, RowStatus
+from lob.row_status import RowStatus
+from lob.rows import RowPath
 from lob.venues import make_decoder
 
 INSTRUMENT = Instrument(symbol="BTCUSDT", tick_size="0.10")
