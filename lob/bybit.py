@@ -27,7 +27,8 @@ from lob.messages import (
 DEPTHS = (1, 50, 200, 500, 1000)
 """Levels a side of the order-book topics; 500 is the public archive's. WHOLE_BOOK is the topic of all."""
 
-_WHOLE_NAME = "full"
+FULL = "full"
+"""What stands in WHOLE_BOOK's topic in place of a number of levels."""
 
 _DEPTH_NAMES = frozenset(map(str, DEPTHS))
 _REMEMBERED_TOPICS = 64
@@ -91,12 +92,12 @@ class _Frame(Struct, gc=False):
 
 def book_topic(depth: int, symbol: str) -> str:
     """The order-book topic of `depth` levels a side, or of all, as the exchange spells it."""
-    return f"orderbook.{_WHOLE_NAME if depth == WHOLE_BOOK else depth}.{symbol}"
+    return f"orderbook.{FULL if depth == WHOLE_BOOK else depth}.{symbol}"
 
 
 def is_whole_book(topic: str) -> bool:
     """Whether `topic` is an order book's of all levels."""
-    return topic.startswith(f"orderbook.{_WHOLE_NAME}.")
+    return topic.startswith(f"orderbook.{FULL}.")
 
 
 class BybitDecoder:
@@ -161,7 +162,7 @@ class BybitDecoder:
         match topic.split("."):
             case ["orderbook", depth, symbol] if depth in _DEPTH_NAMES and symbol:
                 known = (int(depth), symbol)
-            case ["orderbook", name, symbol] if name == _WHOLE_NAME and symbol:
+            case ["orderbook", name, symbol] if name == FULL and symbol:
                 known = (WHOLE_BOOK, symbol)
             case _:
                 return 0, ""

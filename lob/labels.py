@@ -26,7 +26,7 @@ def mean_future_mid_change(mid: npt.ArrayLike, horizon: int) -> Floats:
     if mids.ndim != 1:
         raise InputError(f"mid: came with shape {mids.shape}; allowed: one dimension")
     if not np.all((mids > 0) & np.isfinite(mids)):
-        raise InputError("mid: came with values that are not positive and finite")
+        raise InputError("mid: came with values that are not positive and finite; allowed: prices above 0")
     if horizon < 1:
         raise InputError(f"horizon: came {horizon}; allowed: 1 row or more")
     changes = np.full(len(mids), np.nan)
@@ -40,7 +40,7 @@ def mean_future_mid_change(mid: npt.ArrayLike, horizon: int) -> Floats:
     return changes
 
 
-def label_thresholds(changes: npt.ArrayLike) -> float:
+def label_threshold(changes: npt.ArrayLike) -> float:
     """The threshold at which a third of `changes` (T,) is flat: take it from the training part only.
 
     Where more than a third does not move at all it is 0, and the classes cannot be of equal size. nan are

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from lob.bybit import BybitDecoder, book_topic
+from lob.bybit import DEPTHS, FULL, BybitDecoder, book_topic
 from lob.errors import InputError
 from lob.messages import WHOLE_BOOK, Acknowledgement, VenueError
 from serve.rate_bound import RequestRate
@@ -22,9 +22,6 @@ logger = logging.getLogger(__name__)
 
 Category = Literal["linear", "spot", "inverse"]
 CATEGORIES: tuple[str, ...] = get_args(Category)
-DEPTHS = (1, 50, 200, 500, 1000)
-FULL = "full"
-"""How a user asks for the whole book in place of a number of levels."""
 
 # A heartbeat every 20 s, as the documentation advises: an idle connection is cut.
 PING_FRAME = '{"op":"ping"}'
@@ -123,8 +120,11 @@ class TradeTopic:
 
 
 def read_depth(text: str) -> int:
-    """The depth that a user names: a number of levels, or `full` for the whole book."""
-    return WHOLE_BOOK if text == FULL else int(text)
+    """The depth that a user names: one of DEPTHS, or FULL for the whole book; raises InputError."""
+    depths = {FULL: WHOLE_BOOK, **{str(depth): depth for depth in DEPTHS}}
+    if text not in depths:
+        raise InputError(f"depth: {text!r} came, {', '.join(map(str, DEPTHS))} and {FULL} are allowed")
+    return depths[text]
 
 
 def check_symbol(symbol: str) -> None:

@@ -27,10 +27,12 @@ class ReconnectPolicy:
             raise InputError(
                 f"initial_s: {self.initial_s} came, above 0 and at most cap_s ({self.cap_s}) is allowed"
             )
-        if self.factor < 1:
+        if not self.factor >= 1:
             raise InputError(f"factor: {self.factor} came, at least 1 is allowed")
         if not 0 <= self.jitter <= 1:
             raise InputError(f"jitter: {self.jitter} came, 0 to 1 is allowed")
+        if not self.settled_s >= 0:
+            raise InputError(f"settled_s: {self.settled_s} came, 0 or more is allowed")
         if self.attempts is not None and self.attempts < 1:
             raise InputError(f"attempts: {self.attempts} came, at least 1 or None is allowed")
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lob.errors import InputError
-from lob.labels import classify, label_thresholds, mean_future_mid_change
+from lob.labels import classify, label_threshold, mean_future_mid_change
 from training.dataset import Dataset, segment_bounds
 from training.metrics import CLASSES
 from training.scratch import PIECE_ROWS, scratch_array
@@ -119,7 +119,7 @@ def training_thresholds(dataset: Dataset, split: Split, horizons: tuple[int, ...
                 f"stream {dataset.name}: its training part of {len(part)} rows has no label at "
                 f"horizon {horizon}; more rows are needed"
             )
-        thresholds.append(label_thresholds(training[:, column]))
+        thresholds.append(label_threshold(training[:, column]))
     return tuple(thresholds)
 
 

@@ -8,9 +8,10 @@ from pathlib import Path
 import click
 import msgspec
 
+from lob.bybit import DEPTHS, FULL
 from lob.captures import open_captures
 from lob.market import MarketConfiguration
-from serve.bybit_stream import DEPTHS, FULL, read_depth
+from serve.bybit_stream import read_depth
 from serve.exchange import Exchange, ExchangeConfiguration
 from serve.fault_plan import KINDS, FaultPlan, read_rule, read_script
 from serve.listing import Listing, capture_listing, simulated_listing

@@ -9,6 +9,7 @@ import msgspec
 
 from inference.folder_lock import folder_lock
 from inference.pipeline import DEFAULT_STALL_MS
+from lob.bybit import DEPTHS, FULL
 from lob.captures.layout import RECORDING_SUFFIX
 from lob.captures.recording import PART_SUFFIX
 from lob.captures.rotation import RotationPolicy
@@ -16,7 +17,7 @@ from lob.captures.salvage import close_left
 from lob.errors import InputError
 from lob.instrument import Instrument
 from lob.venues import Venue
-from serve.bybit_stream import CATEGORIES, DEPTHS, FULL, read_depth
+from serve.bybit_stream import CATEGORIES, read_depth
 from serve.instruments import find_instrument
 from serve.logs import configure_logging
 from serve.process import run_until_signalled

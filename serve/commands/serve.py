@@ -9,9 +9,10 @@ import msgspec
 from inference.engines.selection import ENGINE_NAMES
 from inference.pipeline import DEFAULT_STALL_MS
 from inference.precision import PRECISIONS
+from lob.bybit import DEPTHS, FULL
 from lob.venues import Venue
 from serve.admin_access import TOKEN_VARIABLE, find_token
-from serve.bybit_stream import CATEGORIES, DEPTHS, FULL, read_depth
+from serve.bybit_stream import CATEGORIES, read_depth
 from serve.feed_policies import IdlePolicy, LagPolicy, StallPolicy
 from serve.instrument_cache import default_cache_dir
 from serve.keep_warm import KeepWarmPolicy

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lob.errors import InputError
-from lob.labels import DOWN, FLAT, INVALID, UP, classify, label_thresholds, mean_future_mid_change
+from lob.labels import DOWN, FLAT, INVALID, UP, classify, label_threshold, mean_future_mid_change
 
 MIDS = st.lists(st.integers(2, 2_000).map(lambda ticks: ticks * 0.05), max_size=60)
 
@@ -40,7 +40,7 @@ def test_past_is_not_looked_at() -> None:
 
 def test_threshold_leaves_a_third_flat() -> None:
     changes = np.random.default_rng(1).normal(size=30_000)
-    classes = classify(changes, label_thresholds(changes))
+    classes = classify(changes, label_threshold(changes))
     shares = [np.mean(classes == label) for label in (DOWN, FLAT, UP)]
     assert shares == pytest.approx([1 / 3] * 3, abs=0.01)
     assert shares[FLAT] == pytest.approx(1 / 3, abs=1e-4)
@@ -48,9 +48,9 @@ def test_threshold_leaves_a_third_flat() -> None:
 
 def test_threshold_is_zero_where_most_do_not_move() -> None:
     changes = np.concatenate([np.zeros(40), np.linspace(-1, 1, 60)])
-    assert label_thresholds(changes) == 0.0
-    assert label_thresholds(np.append(changes, np.nan)) == 0.0
-    assert label_thresholds(np.concatenate([np.zeros(30), np.linspace(0.5, 1, 70)])) > 0.0
+    assert label_threshold(changes) == 0.0
+    assert label_threshold(np.append(changes, np.nan)) == 0.0
+    assert label_threshold(np.concatenate([np.zeros(30), np.linspace(0.5, 1, 70)])) > 0.0
 
 
 def test_classes_at_the_threshold_are_flat() -> None:
@@ -73,7 +73,7 @@ def test_bad_arguments_are_named() -> None:
     with pytest.raises(InputError, match="horizon: came 0"):
         mean_future_mid_change([1.0], 0)
     with pytest.raises(InputError, match="changes: came without a single number"):
-        label_thresholds([np.nan])
+        label_threshold([np.nan])
     for threshold in (-0.1, float("nan"), float("inf")):
         with pytest.raises(InputError, match="threshold: came"):
             classify([0.1], threshold)

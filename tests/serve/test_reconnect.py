@@ -37,6 +37,8 @@ def test_gives_up_only_when_told() -> None:
         ({"initial_s": 0}, "initial_s: 0 came"),
         ({"initial_s": 60}, "at most cap_s"),
         ({"factor": 0.5}, "factor: 0.5 came, at least 1"),
+        ({"factor": float("nan")}, "factor: nan came"),
+        ({"settled_s": -1}, "settled_s: -1 came, 0 or more"),
         ({"jitter": 1.5}, "jitter: 1.5 came, 0 to 1"),
         ({"attempts": 0}, "attempts: 0 came"),
     ],

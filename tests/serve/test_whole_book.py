@@ -460,6 +460,8 @@ async def test_old_snapshot_is_some_updates_behind(market: Listing, models_dir: 
 def test_depths_are_numbers_or_full() -> None:
     assert (read_depth("50"), read_depth("full")) == (50, WHOLE_BOOK)
     assert BOOK.name == TOPIC
+    with pytest.raises(InputError, match="depth: 'all' came, 1, 50, 200, 500, 1000 and full are allowed"):
+        read_depth("all")
     with pytest.raises(InputError, match="depth: 7 came, 1, 50, 200, 500, 1000 and full are allowed"):
         BookTopic(symbol="BTCUSDT", depth=7)
     with pytest.raises(InputError, match="allowed: 1, 50, 200, 500, 1000 and full"):
