@@ -45,6 +45,7 @@ class ChildProcess:
         """Start the command and wait for its report; raises ChildError with its last words if none comes."""
         self._process = await asyncio.create_subprocess_exec(
             sys.executable,
+            "-P",  # or a folder `serve` or `lob` of the working directory would be run instead of ours
             *("-m", "serve.child_process", self.command, *self._arguments, "--json"),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,

@@ -3,8 +3,10 @@
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -61,3 +63,25 @@ def test_every_command_is_listed_with_what_it_does() -> None:
     listed = CliRunner().invoke(main, ["--help"], terminal_width=110).stdout.splitlines()
     for name, (_, summary) in COMMANDS.items():
         assert f"  {name:<9}  {summary}" in listed
+
+
+def commands_below(group: click.Group, path: str) -> Iterator[tuple[str, click.Command]]:
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        yield f"{path} {name}", command
+        if isinstance(command, click.Group):
+            yield from commands_below(command, f"{path} {name}")
+
+
+def test_every_command_and_option_says_what_it_is_for() -> None:
+    pytest.importorskip("torch", reason="the training extra is not installed")
+    silent = [path for path, command in commands_below(main, "mambalob") if not command.help]
+    silent += [
+        f"{path} {option.opts[0]}"
+        for path, command in commands_below(main, "mambalob")
+        for option in command.params
+        if isinstance(option, click.Option) and not option.help
+    ]
+    assert silent == []

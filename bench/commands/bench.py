@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import click
 
@@ -42,8 +43,20 @@ command.add_command(wire_command)
 @command.command("stages")
 @click.option("--model", metavar="NAME|PATH", help="A trained model, instead of one of --size and --block.")
 @click.option("--models-dir", type=click.Path(path_type=Path), help="Models beside those that ship.")
-@click.option("--size", type=click.Choice(["nano", "small", "base"]), default="base", show_default=True)
-@click.option("--block", type=click.Choice(["ssd", "s6"]), default="ssd", show_default=True)
+@click.option(
+    "--size",
+    type=click.Choice(get_args(Size)),
+    default="base",
+    show_default=True,
+    help="Without --model: a shipped model of this size and block, else one of random weights.",
+)
+@click.option(
+    "--block",
+    type=click.Choice(get_args(Block)),
+    default="ssd",
+    show_default=True,
+    help="Without --model: the state-space block.",
+)
 @click.option(
     "--precision",
     type=click.Choice(PRECISIONS),

@@ -19,7 +19,9 @@ MEMORY_BELOW_MIB: Final = 250.0
 
 
 @click.command("start")
-@click.option("--model", default="btc-perp-ssd-small", show_default=True, metavar="NAME|PATH")
+@click.option(
+    "--model", default="btc-perp-ssd-small", show_default=True, metavar="NAME|PATH", help="A trained model."
+)
 @click.option("--runs", default=5, show_default=True, help="Starts; one more, before them, is not counted.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
 def command(model: str, runs: int, as_json: bool) -> None:

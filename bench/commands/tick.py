@@ -51,7 +51,13 @@ TABLE_WIDTH: Final = 140
     show_default=True,
     help="May be given again.",
 )
-@click.option("--block", type=click.Choice(get_args(Block)), default="ssd", show_default=True)
+@click.option(
+    "--block",
+    type=click.Choice(get_args(Block)),
+    default="ssd",
+    show_default=True,
+    help="The state-space block.",
+)
 @click.option(
     "--precision",
     type=click.Choice(PRECISIONS),

@@ -34,8 +34,20 @@ TABLE_WIDTH: Final = 160
 @click.command("wire")
 @click.option("--model", metavar="NAME|PATH", help="A trained model, instead of one of --size and --block.")
 @click.option("--models-dir", type=click.Path(path_type=Path), help="Models beside those that ship.")
-@click.option("--size", type=click.Choice(get_args(Size)), default="small", show_default=True)
-@click.option("--block", type=click.Choice(get_args(Block)), default="ssd", show_default=True)
+@click.option(
+    "--size",
+    type=click.Choice(get_args(Size)),
+    default="small",
+    show_default=True,
+    help="Without --model: a shipped model of this size and block, else one of random weights.",
+)
+@click.option(
+    "--block",
+    type=click.Choice(get_args(Block)),
+    default="ssd",
+    show_default=True,
+    help="Without --model: the state-space block.",
+)
 @click.option(
     "--subscribers",
     type=click.IntRange(min=1),

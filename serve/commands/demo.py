@@ -31,7 +31,13 @@ LINE_INTERVAL_S = 2.0
     type=click.Path(file_okay=False, path_type=Path),
     help="A directory of models beside those that ship.",
 )
-@click.option("--engine", type=click.Choice(ENGINE_NAMES), default="auto", show_default=True)
+@click.option(
+    "--engine",
+    type=click.Choice(ENGINE_NAMES),
+    default="auto",
+    show_default=True,
+    help="What computes the model; auto: the quickest that gives the right answers here.",
+)
 @click.option(
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the simulated market."
 )

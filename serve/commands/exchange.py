@@ -97,7 +97,7 @@ RANDOM_EVERY_S = 10.0
 @click.option(
     "--max-connections", type=click.IntRange(min=1), default=1_000, show_default=True, help="Refuse more."
 )
-@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option(
     "--port", type=click.IntRange(0, 65_535), default=9001, show_default=True, help="0: any free one."
 )

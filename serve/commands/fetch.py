@@ -16,7 +16,13 @@ DAY = click.DateTime(["%Y-%m-%d"])
 
 @click.command()
 @click.option("--symbol", required=True, help="The instrument, such as BTCUSDT.")
-@click.option("--category", type=click.Choice(CATEGORIES), default="linear", show_default=True)
+@click.option(
+    "--category",
+    type=click.Choice(CATEGORIES),
+    default="linear",
+    show_default=True,
+    help="The kind of market.",
+)
 @click.option("--from", "first", required=True, type=DAY, metavar="DATE", help="The first day, 2024-12-01.")
 @click.option("--to", "last", type=DAY, metavar="DATE", help="The last day; by default the first.")
 @click.option(

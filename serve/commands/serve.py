@@ -62,7 +62,13 @@ RECONNECT, IDLE, LAG = ReconnectPolicy(), IdlePolicy(), LagPolicy()
     is_flag=True,
     help="Take ws:// to another machine; anybody between can change it.",
 )
-@click.option("--engine", type=click.Choice(ENGINE_NAMES), default="auto", show_default=True)
+@click.option(
+    "--engine",
+    type=click.Choice(ENGINE_NAMES),
+    default="auto",
+    show_default=True,
+    help="What computes the model; auto: the quickest that gives the right answers here.",
+)
 @click.option(
     "--precision",
     type=click.Choice(PRECISIONS),
@@ -172,6 +178,7 @@ RECONNECT, IDLE, LAG = ReconnectPolicy(), IdlePolicy(), LagPolicy()
     type=click.Choice(["debug", "info", "warning", "error"]),
     default="info",
     show_default=True,
+    help="The least that is written to standard error.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Say where it listens as one JSON object.")
 def command(

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from pathlib import Path
 
 import pytest
 
@@ -26,6 +27,18 @@ async def test_a_child_says_where_it_listens_and_is_ended_with_its_context() -> 
         assert is_running(pid)
     assert not is_running(pid)
     await child.stop()
+
+
+async def test_a_child_runs_our_code_whatever_the_working_directory_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("serve", "lob"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("raise SystemExit('not this one')")
+    monkeypatch.chdir(tmp_path)
+    async with ChildProcess("exchange", "--simulate", "--port", "0") as child:
+        await child.start(60)
+        assert child.report["url"].startswith("ws://127.0.0.1:")
 
 
 async def test_a_child_is_ended_also_when_its_parent_is_cancelled_twice() -> None:

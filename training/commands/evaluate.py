@@ -37,11 +37,17 @@ PLAIN_WIDTH = 200
 @click.option("--models-dir", type=FOLDER, help="A directory of models, beside those that ship.")
 @click.option("--data", required=True, multiple=True, type=FOLDER, metavar="DIR", help="A data set; repeat.")
 @click.option("--stream", "names", multiple=True, metavar="NAME", help="Only this stream's scores; repeat.")
-@click.option("--part", type=click.Choice(["test", "validation"]), default="test", show_default=True)
+@click.option(
+    "--part",
+    type=click.Choice(["test", "validation"]),
+    default="test",
+    show_default=True,
+    help="The rows to score: the held-out ones (test), or those that stopped training.",
+)
 @click.option("--plots", type=FOLDER, metavar="DIR", help="Write reliability diagrams and confusions as PNG.")
 @click.option("--save", is_flag=True, help="Write evaluation.json to the run, for its artifact's manifest.")
 @click.option("--markdown", is_flag=True, help="Print the tables as Markdown, for a card.")
-@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True)
+@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="PyTorch's.")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as one JSON object.")
 def command(
     run: Path | None,

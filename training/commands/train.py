@@ -52,8 +52,20 @@ class ConsoleWatcher(Watcher):
 @click.command("train")
 @click.option("--data", required=True, multiple=True, type=FOLDER, metavar="DIR", help="A data set; repeat.")
 @click.option("--out", required=True, type=FOLDER, metavar="DIR", help="The run's folder.")
-@click.option("--block", type=click.Choice(BLOCKS), default="ssd", show_default=True)
-@click.option("--size", type=click.Choice(SIZES), default="small", show_default=True)
+@click.option(
+    "--block",
+    type=click.Choice(BLOCKS),
+    default="ssd",
+    show_default=True,
+    help="The state-space block: s6 (Mamba) or ssd (Mamba-2).",
+)
+@click.option(
+    "--size",
+    type=click.Choice(SIZES),
+    default="small",
+    show_default=True,
+    help="Some 10,000 (nano), 64,000 (small) or 430,000 (base) parameters.",
+)
 @click.option("--seed", "seeds", multiple=True, type=click.IntRange(min=0), help="Repeat for several.")
 @click.option("--seeds", "count", type=click.IntRange(min=1), help="Seeds 0 to N - 1.", metavar="N")
 @click.option(
@@ -63,17 +75,60 @@ class ConsoleWatcher(Watcher):
     help="Stream whose validation part stops training and fits the temperatures, and whose rows are counted "
     "for the borders of the parts; repeat. Default: every stream that has one.",
 )
-@click.option("--epochs", type=int, default=DEFAULTS.epochs, show_default=True)
-@click.option("--patience", type=int, default=DEFAULTS.patience, show_default=True, help="Epochs, to stop.")
-@click.option("--learning-rate", type=float, default=DEFAULTS.learning_rate, show_default=True)
-@click.option("--linear-learning-rate", type=float, default=DEFAULTS.linear_learning_rate, show_default=True)
-@click.option("--weight-decay", type=float, default=DEFAULTS.weight_decay, show_default=True)
-@click.option("--averaging", type=float, default=DEFAULTS.averaging, show_default=True, help="Of weights.")
-@click.option("--lane-rows", type=int, default=DEFAULTS.lane_rows, show_default=True)
-@click.option("--lanes", type=int, default=DEFAULTS.lanes, show_default=True, help="Side by side.")
-@click.option("--chunk-rows", type=int, default=DEFAULTS.chunk_rows, show_default=True, help="A step.")
-@click.option("--reflect/--no-reflect", default=DEFAULTS.reflect, show_default=True)
-@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True)
+@click.option(
+    "--epochs", type=int, default=DEFAULTS.epochs, show_default=True, help="Passes over the data, at most."
+)
+@click.option(
+    "--patience",
+    type=int,
+    default=DEFAULTS.patience,
+    show_default=True,
+    help="Stop after so many epochs without a better validation log loss.",
+)
+@click.option(
+    "--learning-rate", type=float, default=DEFAULTS.learning_rate, show_default=True, help="The highest one."
+)
+@click.option(
+    "--linear-learning-rate",
+    type=float,
+    default=DEFAULTS.linear_learning_rate,
+    show_default=True,
+    help="That of the linear path beside the blocks, which starts fitted.",
+)
+@click.option(
+    "--weight-decay", type=float, default=DEFAULTS.weight_decay, show_default=True, help="AdamW's."
+)
+@click.option(
+    "--averaging",
+    type=float,
+    default=DEFAULTS.averaging,
+    show_default=True,
+    help="The share a step keeps of the running mean of weights, which is what is kept; 0: no mean.",
+)
+@click.option(
+    "--lane-rows",
+    type=int,
+    default=DEFAULTS.lane_rows,
+    show_default=True,
+    help="Rows in a row over which the state is carried.",
+)
+@click.option(
+    "--lanes", type=int, default=DEFAULTS.lanes, show_default=True, help="Such stretches side by side in a batch."
+)
+@click.option(
+    "--chunk-rows",
+    type=int,
+    default=DEFAULTS.chunk_rows,
+    show_default=True,
+    help="Rows of each stretch between two steps of the optimiser; gradients do not cross.",
+)
+@click.option(
+    "--reflect/--no-reflect",
+    default=DEFAULTS.reflect,
+    show_default=True,
+    help="Show about every other stretch, drawn anew each epoch, as its mirror image: bids for asks.",
+)
+@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="PyTorch's.")
 @click.option("--resume", is_flag=True, help="Go on where a run in --out was interrupted.")
 @click.option("--json", "as_json", is_flag=True, help="Print the seeds' results as one JSON object.")
 def command(
