@@ -51,9 +51,27 @@ class SwitchReport(Report, frozen=True, kw_only=True):
 
 
 @click.command("switch")
-@click.option("--size", type=click.Choice(get_args(Size)), default="small", show_default=True)
-@click.option("--block", type=click.Choice(get_args(Block)), default="ssd", show_default=True)
-@click.option("--switches", type=click.IntRange(1, 100_000), default=1_000, show_default=True)
+@click.option(
+    "--size",
+    type=click.Choice(get_args(Size)),
+    default="small",
+    show_default=True,
+    help="The models' size.",
+)
+@click.option(
+    "--block",
+    type=click.Choice(get_args(Block)),
+    default="ssd",
+    show_default=True,
+    help="The models' state-space block.",
+)
+@click.option(
+    "--switches",
+    type=click.IntRange(1, 100_000),
+    default=1_000,
+    show_default=True,
+    help="So many switches of the model are timed.",
+)
 @click.option(
     "--seconds", type=click.FloatRange(1, 600), default=10.0, show_default=True, help="Without any switch."
 )

@@ -95,9 +95,7 @@ class ConsoleWatcher(Watcher):
     show_default=True,
     help="That of the linear path beside the blocks, which starts fitted.",
 )
-@click.option(
-    "--weight-decay", type=float, default=DEFAULTS.weight_decay, show_default=True, help="AdamW's."
-)
+@click.option("--weight-decay", type=float, default=DEFAULTS.weight_decay, show_default=True, help="AdamW's.")
 @click.option(
     "--averaging",
     type=float,
@@ -113,7 +111,11 @@ class ConsoleWatcher(Watcher):
     help="Rows in a row over which the state is carried.",
 )
 @click.option(
-    "--lanes", type=int, default=DEFAULTS.lanes, show_default=True, help="Such stretches side by side in a batch."
+    "--lanes",
+    type=int,
+    default=DEFAULTS.lanes,
+    show_default=True,
+    help="Such stretches side by side.",
 )
 @click.option(
     "--chunk-rows",
