@@ -11,10 +11,9 @@ Matrix = npt.NDArray[np.float64]
 
 PAGE_BYTES = 4096
 LARGEST_BYTE = 127
-SIGNIFICANT_BITS = 8  # of a bfloat16
 LARGEST_SHORT = 32_766  # not 32,767: the bits below the high half may carry it one up
 _SMALLEST_PEAK = 1e-30
-_ROUNDING = 1.001  # scales are rounded to float32
+_ROUNDING = 1 + 1e-9  # of the comparison itself, in float64
 
 
 def aligned_words(count: int) -> npt.NDArray[np.float32]:
@@ -79,26 +78,42 @@ def unpack_matrix(weights: WeightFormat, words: Words, inputs: int, outputs: int
 
 
 def stands_for(weights: WeightFormat, words: Words, matrix: Matrix) -> bool:
-    """Whether `words` are `matrix` (inputs, outputs) as `pack_matrix` packs it: each weight the nearest.
+    """Whether `words` are `matrix` (inputs, outputs) as `pack_matrix` packs it.
 
-    float32 to the bit, the others to half a step of the format; of int8 also what the zero point adds.
+    Each weight has to be the nearest there is, of float32 the same; scales, and of int8 what the zero point
+    adds, the same. What passes beside the words that were packed: another sign of a zero, and the other
+    neighbour of a weight just half way between two.
     """
+    outputs = matrix.shape[1]
+    scale = _scales(weights, matrix)  # (outputs,)
+    scales = slice(matrix.size // weights.rows, matrix.size // weights.rows + outputs)
+    if weights.output_words and not np.array_equal(words[scales], scale.astype(np.float32)):
+        return False
     unpacked = unpack_matrix(weights, words, *matrix.shape)
     if isinstance(weights, Float32):
         return np.array_equal(unpacked, matrix.astype(np.float32))
-    scale = _scales(weights, matrix)  # (outputs,)
     if isinstance(weights, BFloat16):
-        # A high half just below a power of two may be read as one beyond it, where steps are twice as long.
-        exponent = np.frexp(matrix * (1 + 2.0 ** (1 - SIGNIFICANT_BITS)))[1]
-        half_step: Matrix = np.ldexp(1.0, exponent - SIGNIFICANT_BITS - 1)
-    else:
-        half_step = np.broadcast_to(scale * (0.5 if isinstance(weights, Int8) else 32_768), matrix.shape)
+        return _nearest_bfloat16(unpacked, matrix)
     if isinstance(weights, Int8):
         whole = np.rint(matrix / scale)
-        zero_point = words[-matrix.shape[1] :].view(np.int32)
+        zero_point = words[-outputs:].view(np.int32)
         if not np.array_equal(zero_point, (128 * whole.sum(axis=0)).astype(np.int32)):
             return False
-    return bool((np.abs(unpacked - matrix) <= half_step * _ROUNDING + _SMALLEST_PEAK).all())
+    half_step = scale * (0.5 if isinstance(weights, Int8) else 32_768)
+    return bool((np.abs(unpacked - matrix) <= half_step * _ROUNDING).all())
+
+
+def _nearest_bfloat16(unpacked: Matrix, matrix: Matrix) -> bool:
+    """Whether no half beside the one read as `unpacked` would have been nearer, both (inputs, outputs)."""
+    wanted = matrix.astype(np.float32).astype(np.float64)
+    bits = unpacked.astype(np.float32).view(np.uint32)
+    with np.errstate(invalid="ignore"):
+        away = np.abs(unpacked - wanted)
+        # Far from a weight, float64 does not tell the neighbours apart.
+        fits = away <= np.abs(wanted) / 2 + np.finfo(np.float32).smallest_normal
+        for beside in (bits + np.uint32(0x10000), bits - np.uint32(0x10000)):
+            fits &= ~(np.abs(beside.view(np.float32) - wanted) < away)  # beside the last one is no number
+    return bool(fits.all())
 
 
 def _scales(weights: WeightFormat, matrix: Matrix) -> Matrix:

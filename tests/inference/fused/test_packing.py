@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from inference.fused.packing import aligned_words, pack_matrix, unpack_matrix
+from inference.fused.packing import aligned_words, pack_matrix, stands_for, unpack_matrix
 from inference.fused.panels import panel_widths, split_outputs
 from inference.fused.weight_format import PRECISIONS, matrix_words, weight_format
 
@@ -64,6 +64,23 @@ def test_the_column_sums_take_the_zero_point_off() -> None:
     whole = np.rint(unpack_matrix(weights, words, 32, 48) / scale).astype(np.int64)
     assert np.abs(whole).max() == 127
     assert (sums == 128 * whole.sum(axis=0)).all()
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_one_wrong_bit_does_not_stand_for_the_matrix(precision: str) -> None:
+    matrix = np.random.default_rng(0).normal(size=(16, 16))
+    weights = weight_format(precision)
+    words = pack_matrix(weights, matrix)
+    assert stands_for(weights, words, matrix)
+    unseen = []
+    for word in range(0, words.size, 5):
+        for bit in range(32):
+            words.view(np.uint32)[word] ^= np.uint32(1 << bit)
+            with np.errstate(invalid="ignore"):  # what is read may be no number
+                if stands_for(weights, words, matrix):
+                    unseen.append((word, bit))
+            words.view(np.uint32)[word] ^= np.uint32(1 << bit)
+    assert not unseen
 
 
 @given(vectors=st.integers(0, 300))
