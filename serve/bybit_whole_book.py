@@ -18,6 +18,10 @@ SNAPSHOT_PATH = "/v5/market/full_orderbook"
 SNAPSHOT_TIMEOUT_S = 3.0
 """A stopping process waits for a request that is under way; a second one may overtake it meanwhile."""
 
+TOO_FREQUENT_STATUS = 403
+LEAVE_ALONE_S = 600.0
+"""How long to ask nothing after that status: Bybit bans an address for ten minutes (v5, "Rate Limit")."""
+
 MAXIMUM_SNAPSHOT_BYTES = 4 * 1024 * 1024
 """20,000 levels have half a megabyte; the documented longest texts, twice that."""
 
@@ -52,7 +56,13 @@ def _fetch(url: str, symbol: str) -> bytes | Reply:
     try:
         body = http_get(url, timeout_s=SNAPSHOT_TIMEOUT_S, maximum_bytes=MAXIMUM_SNAPSHOT_BYTES)
     except HttpError as error:
-        return Reply(request_id="", success=False, message=str(error))
+        banned = error.status == TOO_FREQUENT_STATUS
+        return Reply(
+            request_id="",
+            success=False,
+            message=str(error),
+            retry_after_s=(error.retry_after_s or LEAVE_ALONE_S) if banned else None,
+        )
     answer = BybitDecoder().decode(body)
     if isinstance(answer, BookUpdate) and answer.is_snapshot and answer.symbol == symbol:
         return body

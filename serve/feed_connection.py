@@ -117,7 +117,7 @@ class FeedConnection:
         counters.frames += 1
         counters.bytes += len(frame)
         consumer.on_frame(frame, receive_ns)
-        if one.snapshot_due and not one.fetching:
+        if one.snapshot_due and not one.fetching and not self._snapshot_bound.is_paused(self._now_s()):
             one.snapshot_due, one.fetching = False, True
             self._begin_fetch(one)
         if consumer.needs_resync and not one.noticed:

@@ -40,6 +40,10 @@ class RateBound:
         self._count(now_s)
         self._tokens -= 1.0
 
+    def is_paused(self, now_s: float) -> bool:
+        """Whether the venue asked for a pause that lasts still."""
+        return now_s < self._paused_until_s
+
     def pause(self, until_s: float) -> None:
         """Let no request out before `until_s`; a pause that lasts longer stays."""
         self._paused_until_s = max(self._paused_until_s, until_s)

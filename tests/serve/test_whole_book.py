@@ -438,11 +438,32 @@ async def test_answers_that_are_no_snapshot_are_refusals(monkeypatch: pytest.Mon
             reply = await stream.fetch_snapshot(BOOK)
             assert isinstance(reply, Reply)
             assert (reply.success, words in reply.message) == (False, True), reply
+            assert reply.retry_after_s is None
+        venue.answer = (403, b"access too frequent")
+        reply = await stream.fetch_snapshot(BOOK)
+        assert isinstance(reply, Reply)
+        assert (reply.success, reply.retry_after_s) == (False, 600.0)
         monkeypatch.setattr(bybit_whole_book, "MAXIMUM_SNAPSHOT_BYTES", len(whole) - 1)
         venue.answer = (200, whole)
         reply = await stream.fetch_snapshot(BOOK)
         assert isinstance(reply, Reply)
         assert "above" in reply.message
+
+
+async def test_no_snapshot_is_asked_for_while_the_exchange_wants_to_be_left_alone(
+    market: Listing, models_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    async def refuse(stream: BybitWholeBookStream, topic: BookTopic) -> Reply:
+        asked.append(topic.name)
+        return Reply(request_id="", success=False, message="access too frequent", retry_after_s=600.0)
+
+    monkeypatch.setattr(BybitWholeBookStream, "fetch_snapshot", refuse)
+    async with running(market) as exchange, watching(exchange, models_dir) as (watcher, feed):
+        await until(lambda: feed.counters.frames >= 60)
+        assert watcher.states[-1] is not SymbolState.LIVE
+    assert asked == [TOPIC]
 
 
 async def test_old_snapshot_is_some_updates_behind(market: Listing, models_dir: Path) -> None:
