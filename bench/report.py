@@ -67,6 +67,8 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Over sockets: predictions that a subscriber who keeps up did not get, being given a newer one."""
     missed_slow: int | None = None
     """The same of a subscriber who does not."""
+    ticks_per_s: int | None = None
+    """Of many symbols: ticks that one core takes in a second, one after the other."""
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):

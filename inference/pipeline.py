@@ -14,6 +14,7 @@ from inference.calibration import Calibration
 from inference.engines.engine import Engine
 from inference.engines.fused import FusedEngine
 from inference.engines.selection import create_engine
+from inference.fused.step_batch import StepBatch
 from inference.fused.tick import FINITE
 from inference.prediction import Prediction, predicted_horizons
 from lob.errors import InputError
@@ -154,6 +155,8 @@ class Pipeline:
         self._precision = str(engine.describe()["precision"])
         self._one_call = engine if isinstance(engine, FusedEngine) and not self._staged else None
         one_call, rows = self._one_call, self.rows
+        self.seat = None if one_call is None else one_call.seat(rows.window, self._calibration)
+        """Where a batch of several symbols' steps finds this one's memory; None where it steps alone."""
         rows.go_on_with(None if one_call is None else one_call.sequel(self._calibration, scans=rows.scans))
 
     @property
@@ -192,11 +195,40 @@ class Pipeline:
 
         The prediction's `emit_ns` is 0 until its sender calls `stamp`.
         """
-        rows = self.rows
-        status = rows.on_frame(frame, receive_ns)
+        status = self.rows.on_frame(frame, receive_ns)
         if status is _ROW or status is _SNAPSHOT:
             self._fresh_ns = receive_ns
-            return self._on_row(status, receive_ns)
+            if status is _SNAPSHOT:
+                self._begin_book()
+            return self._on_answer(self._answer(), receive_ns)
+        self._on_no_row(status, receive_ns)
+        return None
+
+    def take(self, frame: bytes, receive_ns: int, batch: StepBatch) -> bool:
+        """`on_frame` up to the model's step, which is left to `batch` together with other symbols'.
+
+        Answers whether the frame gave a row: then `finish` has to be called with the step's outcome before
+        anything else. For a pipeline with a `seat` in that batch.
+        """
+        status = self.rows.on_frame(frame, receive_ns, go_on=False)
+        if status is _ROW or status is _SNAPSHOT:
+            self._fresh_ns = receive_ns
+            if status is _SNAPSHOT:
+                self._begin_book()
+            assert self.seat is not None, "a pipeline without a seat takes its steps alone"
+            assert not self.rows.outcome, "the row has not been stepped with yet"
+            batch.put(self.seat, self.rows.window.position)
+            return True
+        self._on_no_row(status, receive_ns)
+        return False
+
+    def finish(self, outcome: int, receive_ns: int) -> Prediction | None:
+        """What `on_frame` answers, after `take` and the step of the batch that came to `outcome`."""
+        assert self._one_call is not None, "only a fused engine steps in a batch"
+        return self._on_answer(outcome == FINITE if self._one_call.count_row() else None, receive_ns)
+
+    def _on_no_row(self, status: RowStatus, receive_ns: int) -> None:
+        rows = self.rows
         if status in _FRESH_WITHOUT_ROW:
             self._fresh_ns = receive_ns
             if status is _ONE_SIDED:
@@ -205,7 +237,6 @@ class Pipeline:
             self._happened(_LOST[status])
         elif status is _IGNORED and rows.held_snapshot:
             self._fresh_ns = receive_ns  # the book is as it was; an old change says nothing of the kind
-        return None
 
     def on_connected(self) -> None:
         """A connection to the venue is there and subscribed; nothing from before it counts."""
@@ -257,12 +288,14 @@ class Pipeline:
         self._horizons = manifest.horizons
         self.engine = engine
 
-    def _on_row(self, status: RowStatus, receive_ns: int) -> Prediction | None:
+    def _begin_book(self) -> None:
+        """The first row of a new book is there: the engine starts anew with it."""
+        self._engine.reset()
+        self._happened(LifecycleEvent.SNAPSHOT)
+
+    def _on_answer(self, finite: bool | None, receive_ns: int) -> Prediction | None:
+        """The prediction of the newest row, whose probabilities the calibration holds; see `_answer`."""
         rows = self.rows
-        if status is _SNAPSHOT:  # the first row of a new book
-            self._engine.reset()
-            self._happened(LifecycleEvent.SNAPSHOT)
-        finite = self._answer()
         if finite is None:
             return None
         if not finite:

@@ -106,13 +106,22 @@ class RowPath:
         self._pending: deque[BookUpdate] = deque(maxlen=MAXIMUM_PENDING)
         self._exact = ExactJoin()
         self._counts = [0] * len(_STATUSES)
+        book = self.book
+        self._own = (book.header, book.keys, book.sizes, self._top, self.window.storage, self._stream)
+        self._goes_on = True  # for the frame that is being taken in
         self.go_on_with(None)
         self._follow()
 
-    def on_frame(self, frame: bytes, receive_ns: int) -> RowStatus:
-        """Take one frame in; `receive_ns` stands in for the exchange's time where a message has none."""
+    def on_frame(self, frame: bytes, receive_ns: int, *, go_on: bool = True) -> RowStatus:
+        """Take one frame in; `receive_ns` stands in for the exchange's time where a message has none.
+
+        Without `go_on` no sequel goes on with its row, whatever `go_on_with` was told.
+        """
         if self._followed and type(frame) is bytes:
-            code = self._scan(*self._scan_arguments, self.window.next_slot, frame)
+            if go_on:
+                code = self._scan(*self._scan_arguments, self.window.next_slot, frame)
+            else:
+                code = scan_and_sample(*self._own, self.window.next_slot, frame)
             if code != ELSEWHERE:
                 self._scanned = frame
                 self.outcome = code >> OUTCOME_SHIFT
@@ -123,6 +132,7 @@ class RowPath:
                 return _STATUSES[code]
         self.outcome = 0
         self._scanned = None
+        self._goes_on = go_on
         message = self._message = self.decoder.decode(frame)
         if not isinstance(message, BookUpdate):
             not_json = isinstance(message, Malformed)
@@ -145,8 +155,7 @@ class RowPath:
 
         Its kernel is called once without effect, so that it is compiled before the next frame.
         """
-        book = self.book
-        own = (book.header, book.keys, book.sizes, self._top, self.window.storage, self._stream)
+        own = self._own
         self._scan: Callable[..., int] = scan_and_sample
         self._update: Callable[..., int] = update_and_sample
         self._scan_arguments: tuple[Any, ...] = own
@@ -245,8 +254,11 @@ class RowPath:
 
     def _on_change(self, update: BookUpdate) -> int:
         """Apply a change and sample; answers a `RowStatus` as an int."""
-        code = self._update(
-            *self._update_arguments,
+        kernel, arguments = self._update, self._update_arguments
+        if not self._goes_on:
+            kernel, arguments = update_and_sample, self._own
+        code = kernel(
+            *arguments,
             self.window.next_slot,
             update.first_update_id,
             update.update_id,

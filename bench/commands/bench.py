@@ -12,6 +12,7 @@ from bench.books import CHANGES_A_SIDE, make_book_subjects
 from bench.commands.engines import command as engines_command
 from bench.commands.start import command as start_command
 from bench.commands.switch import command as switch_command
+from bench.commands.symbols import command as symbols_command
 from bench.commands.tick import command as tick_command
 from bench.commands.wire import command as wire_command
 from bench.compiled_clock import CompiledClockReading
@@ -36,6 +37,7 @@ def command() -> None:
 command.add_command(engines_command)
 command.add_command(start_command)
 command.add_command(switch_command)
+command.add_command(symbols_command)
 command.add_command(tick_command)
 command.add_command(wire_command)
 

@@ -25,6 +25,7 @@ from inference.fused.probe import (
     probe_rows,
 )
 from inference.fused.processor import byte_products, processor_name, wide_registers
+from inference.fused.step_batch import Seat, StepBatch, take_seat
 from inference.fused.tick import compiled_tick
 from inference.fused.weight_format import weight_format
 from inference.precision import TOLERANCES
@@ -91,6 +92,14 @@ class FusedEngine:
     def logits(self) -> Logits:
         """(H, C) of the newest row, also of one taken by a sequel; a view, overwritten by the next."""
         return self._logits
+
+    def batch(self) -> StepBatch:
+        """A new batch for this engine and its others (`another`); compiles it where that was not done."""
+        return StepBatch(self._model, horizons=self._horizons, classes=self._logits.shape[1])
+
+    def seat(self, ring: RingWindow, calibration: Calibration) -> Seat:
+        """Where a batch finds this engine's state, the rows of its `ring` and what calibrates its logits."""
+        return take_seat(self._model, ring, self._state, self._scratch, calibration)
 
     def count_row(self) -> bool:
         """Count a row that a step was taken with; answers whether the engine is warm with it."""

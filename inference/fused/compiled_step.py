@@ -5,11 +5,12 @@ from typing import Any, TypeAlias
 
 from numba.extending import overload
 
+from inference.fused.addresses import Integers
 from inference.fused.inlined import INLINED
 from inference.fused.lanes import Words
-from inference.fused.s6_step import s6_step
+from inference.fused.s6_step import s6_step, s6_step_all
 from inference.fused.sizes import KernelSizes, SSDSizes
-from inference.fused.ssd_step import ssd_step
+from inference.fused.ssd_step import ssd_step, ssd_step_all
 from lob.kernel import kernel
 
 Step: TypeAlias = Callable[[Words, Words, Words, Words], bool]
@@ -34,6 +35,35 @@ def _compiled_model_step(row: Any, params: Any, state: Any, scratch: Any, sizes:
     if sizes.instance_class is SSDSizes:
         return lambda row, params, state, scratch, sizes: ssd_step(row, params, state, scratch, sizes)
     return lambda row, params, state, scratch, sizes: s6_step(row, params, state, scratch, sizes)
+
+
+def model_step_all(
+    rows: Integers,
+    states: Integers,
+    count: int,
+    params: Words,
+    scratch: Words,
+    stride: int,
+    sizes: KernelSizes,
+) -> None:
+    """As `model_step` for `count` symbols; see `inference.fused.ssd_step.ssd_step_all`."""
+    if isinstance(sizes, SSDSizes):
+        ssd_step_all(rows, states, count, params, scratch, stride, sizes)
+    else:
+        s6_step_all(rows, states, count, params, scratch, stride, sizes)
+
+
+@overload(model_step_all, jit_options=INLINED, strict=False)
+def _compiled_model_step_all(
+    rows: Any, states: Any, count: Any, params: Any, scratch: Any, stride: Any, sizes: Any
+) -> Any:
+    if sizes.instance_class is SSDSizes:
+        return lambda rows, states, count, params, scratch, stride, sizes: ssd_step_all(
+            rows, states, count, params, scratch, stride, sizes
+        )
+    return lambda rows, states, count, params, scratch, stride, sizes: s6_step_all(
+        rows, states, count, params, scratch, stride, sizes
+    )
 
 
 _STEPS: dict[KernelSizes, Step] = {}

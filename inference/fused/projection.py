@@ -1,5 +1,6 @@
 """A vector times a whole matrix in any weight format, as parts of a fused kernel."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -42,43 +43,79 @@ _ROUNDING = np.float32(1.5 * 2**23)  # adding it rounds to a whole number, which
 _ZERO_POINT = np.int32(128)
 
 
-def _make_multiply(precision: Precision) -> Any:
-    """multiply(params, at, x, k, out, vectors): panels widest first; answers the word after the last."""
+def make_walk(precision: Precision, make: Callable[[int], Any]) -> Any:
+    """walk(params, at, x, i, k, out, o, vectors, stride, count): a whole matrix, panels widest first.
+
+    `make(width)` is what does a panel: panel(params, at, x, i, k, out, o, stride, count). Answers the word
+    after the last.
+    """
     rows = weight_format(precision).rows
-    panel_16, panel_8, panel_4, panel_2, panel_1 = (
-        make_panel(precision, width) for width in (16, 8, 4, 2, 1)
-    )
+    panel_16, panel_8, panel_4, panel_2, panel_1 = (make(width) for width in (16, 8, 4, 2, 1))
 
     @inlined
-    def multiply(params: Words, at: int, x: Words, k: int, out: Words, vectors: int) -> int:
+    def walk(
+        params: Words,
+        at: int,
+        x: Words,
+        i: int,
+        k: int,
+        out: Words,
+        o: int,
+        vectors: int,
+        stride: int,
+        count: int,
+    ) -> int:
         vector_words = k // rows * 16
-        o = 0
         if widest_panel() == 16:
             for _ in range(vectors // 16):
-                panel_16(params, at, x, k, out, o)
+                panel_16(params, at, x, i, k, out, o, stride, count)
                 at += vector_words * 16
                 o += 256
             if vectors & 8:
-                panel_8(params, at, x, k, out, o)
+                panel_8(params, at, x, i, k, out, o, stride, count)
                 at += vector_words * 8
                 o += 128
             if vectors & 4:
-                panel_4(params, at, x, k, out, o)
+                panel_4(params, at, x, i, k, out, o, stride, count)
                 at += vector_words * 4
                 o += 64
         else:
             for _ in range(vectors // 4):
-                panel_4(params, at, x, k, out, o)
+                panel_4(params, at, x, i, k, out, o, stride, count)
                 at += vector_words * 4
                 o += 64
         if vectors & 2:
-            panel_2(params, at, x, k, out, o)
+            panel_2(params, at, x, i, k, out, o, stride, count)
             at += vector_words * 2
             o += 32
         if vectors & 1:
-            panel_1(params, at, x, k, out, o)
+            panel_1(params, at, x, i, k, out, o, stride, count)
             at += vector_words
         return at
+
+    return walk
+
+
+def _make_multiply(precision: Precision) -> Any:
+    """multiply(params, at, x, k, out, vectors): one vector times a matrix; answers the word after it."""
+
+    def make(width: int) -> Any:
+        alone = make_panel(precision, width)
+
+        @inlined
+        def panel(
+            params: Words, at: int, x: Words, i: int, k: int, out: Words, o: int, stride: int, count: int
+        ) -> None:
+            alone(params, at, x[i:], k, out, o)
+
+        return panel
+
+    walk = make_walk(precision, make)
+
+    @inlined
+    def multiply(params: Words, at: int, x: Words, k: int, out: Words, vectors: int) -> int:
+        after: int = walk(params, at, x, 0, k, out, 0, vectors, 0, 1)
+        return after
 
     return multiply
 
@@ -93,9 +130,15 @@ _multiply_bytes = _make_multiply("int8")
 def multiply_int16(params: Words, at: int, x: Words, k: int, out: Words, vectors: int) -> int:
     """int16 panels, then one scale an output; answers the word after them."""
     at = _multiply_halves(params, at, x, k, out, vectors)
+    scale_halves(params, at, out, vectors)
+    return at + vectors * 16
+
+
+@inlined
+def scale_halves(params: Words, at: int, out: Words, vectors: int) -> None:
+    """What int16 panels gave, times the scales of the outputs at word `at`."""
     for o in range(0, vectors * 16, 16):
         store(out, o, mul(load(out, o), load(params, at + o)))
-    return at + vectors * 16
 
 
 @inlined
@@ -119,10 +162,16 @@ def multiply_int8(params: Words, at: int, x: Words, k: int, out: Words, vectors:
     """x to bytes in q, int8 panels, one scale an output, then 128 column sums, which the zero point added."""
     step = quantise(x, k, q)
     at = _multiply_bytes(params, at, q, k, out, vectors)
+    scale_bytes(params, at, out, vectors, step)
+    return at + vectors * 32
+
+
+@inlined
+def scale_bytes(params: Words, at: int, out: Words, vectors: int, step: Lanes) -> None:
+    """What int8 panels gave to floats: less the column sums, times a scale an output and the inputs' step."""
     for o in range(0, vectors * 16, 16):
         total = to_floats(sub_ints(load_ints(out, o), load_ints(params, at + vectors * 16 + o)))
         store(out, o, mul(total, mul(load(params, at + o), step)))
-    return at + vectors * 32
 
 
 def project(

@@ -48,10 +48,11 @@ class Offsets(NamedTuple):
     projected: int  # what a projection gave
     signal: int  # what the convolution gave
     gated: int  # what goes into the output projection, (E,)
-    quantised: int  # the bytes of a projection's input
+    quantised: int  # the bytes of a projection's input, and what one of their steps is worth
     row: int  # the normalised row, (F,)
     steps: int  # time steps; decays behind them (SSD)
     selection: int  # R, k and q (S6)
+    squares: int  # a sum of squares, between the parts of a step of several symbols
     words: int
 
 
@@ -174,10 +175,11 @@ def _offsets(sizes: ModelSizes, *, projected: int, signal: int, steps: int, sele
         "projected": max(projected, D, outputs),
         "signal": signal,
         "gated": E,
-        "quantised": padded(max(D, E) // 4),
+        "quantised": padded(max(D, E) // 4) + LANES,
         "row": padded(sizes.features),
         "steps": steps,
         "selection": selection,
+        "squares": LANES,
     }
     places, at = {}, outputs
     for name, length in lengths.items():
