@@ -161,7 +161,7 @@ class Recorder:
         """Record until the time is up or `stop`; the files are whole afterwards.
 
         Where the feed or the disk fails for good the error is raised, and the last file stays a readable
-        part.
+        part; one that holds neither book nor trades, as after a refused subscription, is removed.
         """
         began_ns = self._clock.now_ns()
         with self._held:

@@ -248,6 +248,14 @@ class RecordingWriter:
         self.finish()
         self._file.close()
 
+    def discard(self) -> None:
+        """Remove the part file."""
+        self._file.close()
+        try:
+            self.part_path.unlink(missing_ok=True)
+        except OSError as error:
+            raise CaptureError(f"{self.part_path}: cannot be removed ({error.strerror})") from error
+
     def _append(self, line: bytes) -> None:
         self._waiting_bytes += len(line)
         self._put(self._compressor.compress(line + b"\n"))

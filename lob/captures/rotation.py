@@ -42,6 +42,7 @@ class RotatingWriter:
     files has; where it is in sequence a new file states it, and where it is not `rows` forgets what it kept,
     so that it has what a reader of the new file alone has. A finished file reaches the disk and gets name and
     index on a thread of its own; there is one such file at a time.
+    Usable as a context manager; an exception inside the `with` block abandons the recording.
     Raises CaptureError where the disk refuses: what was flushed until then stays readable in the part file.
     """
 
@@ -110,9 +111,15 @@ class RotatingWriter:
             self._closer.shutdown()
 
     def abandon(self) -> None:
-        """Leave the last file a part, complete as far as the disk lets."""
+        """Leave the last file a part, complete as far as the disk lets; remove one without book and trades.
+
+        Such a part is of no use to anybody, and would keep its name from the next recording.
+        """
         try:
-            self._writer.abandon()
+            if self._tally.holds_market:
+                self._writer.abandon()
+            else:
+                self._writer.discard()
             self._await_closing()
         finally:
             self._closer.shutdown()

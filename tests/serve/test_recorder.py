@@ -130,19 +130,59 @@ async def test_a_file_that_exists_is_not_overwritten(tmp_path) -> None:
     assert path.read_bytes() == b"precious"
 
 
-async def test_a_feed_that_fails_for_good_leaves_a_readable_part(tmp_path, scripted_exchange) -> None:
+REFUSAL = {"success": False, "ret_msg": "Invalid symbol", "op": "subscribe"}
+
+
+async def test_a_refused_recording_leaves_nothing_behind_and_its_name_free(
+    tmp_path, scripted_exchange, market_frames
+) -> None:
+    path, root = tmp_path / "a.jsonl.zst", tmp_path / "captures"
+    async with scripted_exchange() as exchange:
+        acknowledge, exchange.acknowledge = exchange.acknowledge, lambda request: REFUSAL
+        for config in (configure(path, exchange.url), configure(None, exchange.url, root=root)):
+            recorder = Recorder(config)
+            with pytest.raises(InputError, match="Invalid symbol"):
+                await asyncio.wait_for(recorder.run(), 5)
+            assert recorder._writer.frames == 1  # the refusal was written down
+        assert [one for one in tmp_path.rglob("*.zst*") if one.is_file()] == []
+        exchange.acknowledge = acknowledge
+        recorder = Recorder(configure(path, exchange.url))
+        running = asyncio.create_task(recorder.run())
+        await until(lambda: recorder._consumer.snapshots == 1)
+        recorder.stop()
+        await asyncio.wait_for(running, 5)
+    assert path.exists()
+
+
+async def test_an_address_that_never_answers_leaves_nothing_behind(tmp_path, free_tcp_port) -> None:
+    reconnect = ReconnectPolicy(initial_s=0.02, factor=1, cap_s=0.02, attempts=2)
+    config = configure(
+        tmp_path / "a.jsonl.zst", f"ws://127.0.0.1:{free_tcp_port}/v5/public/linear", reconnect=reconnect
+    )
+    with pytest.raises(InputError, match="given up after 2 attempts"):
+        await asyncio.wait_for(Recorder(config).run(), 5)
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_feed_that_fails_for_good_leaves_a_readable_part(
+    tmp_path, scripted_exchange, market_frames
+) -> None:
     path = tmp_path / "a.jsonl.zst"
     async with scripted_exchange() as exchange:
-        exchange.acknowledge = lambda request: {
-            "success": False,
-            "ret_msg": "Invalid symbol",
-            "op": "subscribe",
-        }
+        exchange.snapshots = False
+        recorder = Recorder(configure(path, exchange.url))
+        running = asyncio.create_task(recorder.run())
+        await until(lambda: len(exchange.requests) == 1)
+        await exchange.play(market_frames[:50])
+        await until(lambda: recorder._writer.frames == 51)
+        exchange.acknowledge = lambda request: REFUSAL
+        exchange.connections[-1].transport.abort()
         with pytest.raises(InputError, match="Invalid symbol"):
-            await asyncio.wait_for(Recorder(configure(path, exchange.url)).run(), 5)
+            await asyncio.wait_for(running, 5)
     assert not path.exists()
-    part = path.with_name(path.name + ".part")
-    assert [json.loads(frame)["ret_msg"] for _, frame in open_capture(part)] == ["Invalid symbol"]
+    recorded = [frame for _, frame in open_capture(path.with_name(path.name + ".part"))]
+    assert recorded[1:51] == market_frames[:50]
+    assert json.loads(recorded[51])["ret_msg"] == "Invalid symbol"
 
 
 async def test_captures_in_turn_and_a_new_start_that_goes_on(
