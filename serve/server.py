@@ -3,10 +3,12 @@
 import socket
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
+from functools import partial
 
 import uvicorn
 from fastapi import FastAPI
 
+from serve.http_protocol import BoundedHTTPProtocol, ConnectionLimits
 from serve.socket_protocol import BoundedWebSocketProtocol
 
 PING_INTERVAL_S = 20.0
@@ -25,12 +27,17 @@ class Server(uvicorn.Server):
     """
 
     def __init__(
-        self, app: FastAPI, listener: socket.socket, last_words: Callable[[], Awaitable[None]]
+        self,
+        app: FastAPI,
+        listener: socket.socket,
+        last_words: Callable[[], Awaitable[None]],
+        limits: ConnectionLimits,
     ) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
                 lifespan="on",
+                http=partial(BoundedHTTPProtocol, limits=limits),  # type: ignore[arg-type]  # only ever called
                 ws=BoundedWebSocketProtocol,
                 ws_max_size=MAXIMUM_FRAME_BYTES,
                 ws_ping_interval=PING_INTERVAL_S,

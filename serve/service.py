@@ -37,6 +37,7 @@ from serve.feed_policies import (
     StallPolicy,
 )
 from serve.frame_consumer import FrameConsumer
+from serve.http_protocol import ConnectionLimits
 from serve.hub import Hub
 from serve.instrument_cache import InstrumentCache
 from serve.instruments import find_instrument
@@ -59,6 +60,9 @@ from serve.venue_topics import book_topic, trade_topic, venue_stream
 logger = logging.getLogger(__name__)
 
 STOPPING = "the service is stopping"
+
+PLAIN_CONNECTIONS = 256
+"""How many connections may stand beside the subscribers' own, for requests and for handshakes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,7 +196,8 @@ class Service:
         if config.admin_token is not None:
             access = AdminAccess(config.admin_token, time.monotonic)
             add_admin_routes(app, self.switcher, access, self._known_models)
-        self._server = Server(app, self._listener, self._say_last_words)
+        limits = ConnectionLimits(connections=config.limits.connections + PLAIN_CONNECTIONS)
+        self._server = Server(app, self._listener, self._say_last_words, limits)
 
     @property
     def address(self) -> tuple[str, int]:

@@ -21,6 +21,7 @@ from lob.market import MarketConfiguration, SimulatedMarket
 from lob.sync import SymbolState
 from serve.app import create_app
 from serve.clock import AnchoredClock
+from serve.http_protocol import ConnectionLimits
 from serve.hub import Hub
 from serve.listener import address_of, listen
 from serve.responses import BookView, Level, ModelList, SymbolList
@@ -87,7 +88,10 @@ class RunningApp:
 
 @asynccontextmanager
 async def run_app(
-    *, symbols: tuple[str, ...] = ("BTCUSDT",), limits: StreamLimits | None = None
+    *,
+    symbols: tuple[str, ...] = ("BTCUSDT",),
+    limits: StreamLimits | None = None,
+    connection_limits: ConnectionLimits | None = None,
 ) -> AsyncIterator[RunningApp]:
     """The application on a free port until the block ends, then stopped as the service stops it."""
     clock = AnchoredClock()
@@ -124,7 +128,7 @@ async def run_app(
 
     listener = listen("127.0.0.1", 0)
     host, port = address_of(listener)
-    server = Server(app, listener, last_words)
+    server = Server(app, listener, last_words, connection_limits or ConnectionLimits())
     task = asyncio.create_task(server.run_until_stopped())
     while not server.started:
         await asyncio.sleep(0.01)
