@@ -18,6 +18,7 @@ from inference.engines.ort_session import new_session
 from inference.engines.prepared_run import prepared_run
 from inference.graph_interface import ROW, WINDOW
 from inference.manifest import GraphKind
+from training.graph_names import read_names
 from training.parity import Floats
 
 ROUNDS = 21
@@ -70,7 +71,7 @@ def _cut_after(model: onnx.ModelProto, index: int, kind: GraphKind, rows: Floats
     cut.CopyFrom(model)
     graph = cut.graph
     del graph.node[index + 1 :]
-    read = {name for node in graph.node for name in (*node.input, *_read_inside(node))}
+    read = read_names(graph)
     written = {name for node in graph.node for name in node.output}
     answer = next(name for name in reversed(graph.node[index].output) if name)
     outputs = [output for output in graph.output if output.name in written]
@@ -97,12 +98,6 @@ def _cut_after(model: onnx.ModelProto, index: int, kind: GraphKind, rows: Floats
         return None
     answers = {name: np.array(value, order="C") for name, value in found.items()}
     return _Cut(run=prepared_run(session, inputs, answers), memory=(inputs, answers))
-
-
-def _read_inside(node: onnx.NodeProto) -> set[str]:
-    """What the subgraphs of `node` read, of their own or of the graph around."""
-    bodies = [attribute.g for attribute in node.attribute if attribute.HasField("g")]
-    return {name for body in bodies for inner in body.node for name in inner.input}
 
 
 def _calls_us(cuts: dict[int, _Cut]) -> dict[int, float]:

@@ -20,6 +20,7 @@ from onnx import TensorProto, helper, numpy_helper
 from inference.manifest import GraphKind
 from inference.precision import GraphPrecision
 from lob.errors import InputError
+from training.graph_names import read_names
 
 LEAST_INT8_WEIGHTS: Final[dict[GraphKind, int]] = {"step": 32_768, "window": 8_192}
 """Weights a matrix needs for int8 to pay, by the kind of graph (`docs/precision.md` has the measurement)."""
@@ -163,7 +164,7 @@ def _matrices(model: onnx.ModelProto) -> dict[str, Floats]:
 
 
 def _drop_unread(model: onnx.ModelProto) -> None:
-    read = {name for node in model.graph.node for name in node.input}
+    read = read_names(model.graph)
     kept = [tensor for tensor in model.graph.initializer if tensor.name in read]
     del model.graph.initializer[:]
     model.graph.initializer.extend(kept)

@@ -58,7 +58,11 @@ EXISTING = click.Path(exists=True, path_type=Path)
     help="Also in this number format, its cost measured on the test part of --data, a data set; repeat.",
 )
 @click.option("--limit", "limits", multiple=True, metavar="MEASURE=VALUE", help=LIMIT_HELP)
-@click.option("--explain", is_flag=True, help="Measure what each operator costs in each graph.")
+@click.option(
+    "--explain",
+    is_flag=True,
+    help="Measure what each operator costs in each graph, by subtraction: below 0 is too cheap to be told.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(
     run_directory: Path,
