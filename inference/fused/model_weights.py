@@ -100,7 +100,7 @@ def pack_weights(model: ModelWeights, weights: WeightFormat) -> Words:
 
 
 def check_packed(model: ModelWeights, weights: WeightFormat, words: Words) -> None:
-    """Raise ArtifactError where `words` are not the graph's weights, each to half a step of `weights`.
+    """Raise ArtifactError where `words` are not the graph's weights, each the nearest that `weights` has.
 
     A probe of a reduced format sees no error below its tolerance; this sees that of a single weight.
     """
