@@ -109,11 +109,13 @@ def create_app(
         """The models the service knows, and which symbols each is serving."""
         return JsonResponse(list_models())
 
+    @app.head("/healthz", include_in_schema=False)
     @app.get("/healthz", responses=answers(ok=(Health, "The process answers")))
     async def health() -> Response:
         """Whether the process answers at all."""
         return JsonResponse(Health("ok", (clock.now_ns() - started_ns) / 1e9))
 
+    @app.head("/readyz", include_in_schema=False)
     @app.get(
         "/readyz",
         responses=answers(

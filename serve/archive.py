@@ -31,6 +31,9 @@ logger = logging.getLogger(__name__)
 
 ARCHIVE_URL = "https://quote-saver.bycsi.com/orderbook"
 DEPTHS = (500, 200, 1000)
+EARLIEST_DAY = date(2020, 1, 1)
+"""The exchange's USDT markets are of that year; an earlier day is a slip of the hand."""
+
 FIRST_DAY_OF_200 = date(2025, 8, 21)
 
 _DAY_MS = 86_400_000
@@ -97,10 +100,18 @@ def check_base_url(base_url: str) -> str:
     return base_url
 
 
-def days_between(first: date, last: date) -> list[date]:
-    """Every day from `first` to `last`, both included; raises InputError where `last` comes first."""
+def days_between(first: date, last: date, *, today: date) -> list[date]:
+    """Every day from `first` to `last`, both included.
+
+    Raises InputError where `last` comes first, or the archive cannot have one of them: it holds nothing from
+    before `EARLIEST_DAY` nor after `today`, UTC's.
+    """
     if last < first:
         raise InputError(f"days: from {first} to {last} came; the last is not allowed before the first")
+    if first < EARLIEST_DAY or last > today:
+        raise InputError(
+            f"days: from {first} to {last} came; {EARLIEST_DAY} to {today}, today in UTC, are allowed"
+        )
     return [first + timedelta(days=number) for number in range((last - first).days + 1)]
 
 

@@ -102,6 +102,7 @@ class Exchange:
     """
 
     def __init__(self, listing: Listing, configuration: ExchangeConfiguration) -> None:
+        configuration.faults.check_topics(listing.topics)
         self.faults = FaultJournal(configuration.fault_log)
         """Which faults were injected so far."""
         try:

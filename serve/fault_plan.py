@@ -7,6 +7,7 @@ one. `times` bounds how often. Seconds are those of the subscriber's clock, at a
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -125,6 +126,10 @@ class FaultRule:
             return delta
         return fnmatchcase(topic, self.topic) and (delta or self.kind in WIRE_KINDS)
 
+    def is_possible_at(self, topic: str) -> bool:
+        """Whether the rule can ever meet something of `topic`."""
+        return is_possible(self.kind, topic) and (self.topic is None or fnmatchcase(topic, self.topic))
+
     @property
     def lasting_s(self) -> float:
         """For how many seconds; of the clock: by how many."""
@@ -161,6 +166,22 @@ class FaultPlan:
         for kind in self.random_kinds:
             FaultRule(kind=kind)
 
+    def check_topics(self, topics: Sequence[str]) -> None:
+        """Raise InputError where a rule, or every random kind, is about none of the topics served."""
+        for rule in self.rules:
+            if not any(map(rule.is_possible_at, topics)):
+                about = rule.kind if rule.topic is None else f"{rule.kind}:topic={rule.topic}"
+                raise InputError(
+                    f"fault: {about} came, which can befall none of the topics served ({', '.join(topics)})"
+                )
+        if self.random_every_s is not None and not any(
+            is_possible(kind, topic) for kind in self.random_kinds for topic in topics
+        ):
+            raise InputError(
+                f"fault_kind: {', '.join(self.random_kinds)} came, "
+                f"which can befall none of the topics served ({', '.join(topics)})"
+            )
+
     @property
     def is_empty(self) -> bool:
         """Whether nothing is ever injected."""
@@ -190,6 +211,8 @@ def read_rule(text: str) -> FaultRule:
         name, _, value = setting.partition("=")
         if name not in _NAMES:
             raise InputError(f"fault: {name!r} came in {text!r}; allowed: {', '.join(_NAMES)}")
+        if name in values:
+            raise InputError(f"fault: {name} came twice in {text!r}; allowed: each name once")
         try:
             values[name] = value if name == "topic" else int(value) if name in _WHOLE else float(value)
         except ValueError as error:

@@ -141,6 +141,11 @@ def command(
         raise click.UsageError("--write and --messages go together")
     if written is not None and not simulate:
         raise click.UsageError("--write records the simulated market: it needs --simulate")
+    if written is not None and (rules or script or drop_every or fault_log or book_log):
+        raise click.UsageError(
+            "--write records the market as it is: "
+            "--fault, --faults, --drop-every, --fault-log and --book-log are for the server"
+        )
     if (depths or trades) and not simulate:
         name = "--depth" if depths else "--trades"
         raise click.UsageError(f"{name} is for --simulate; a capture is served with what it holds")

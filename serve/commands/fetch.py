@@ -1,6 +1,6 @@
 """`mambalob fetch`: days of Bybit's public order-book archive, into the folders that recordings go to."""
 
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import click
@@ -56,7 +56,7 @@ def command(
     asked for again. Exit code 1 where the archive lacks a day.
     """
     configure_logging("info")
-    days = days_between(_day(first), _day(last or first))
+    days = days_between(_day(first), _day(last or first), today=_day(datetime.now(UTC)))
     missing: list[str] = []
     for fetched in fetch_days(
         category=category,

@@ -76,6 +76,16 @@ async def test_health_answers_always_and_readiness_when_every_symbol_is_live(run
         assert answer.json()["ready"] is True
 
 
+async def test_a_probe_by_head_gets_the_status_without_the_body(running_app) -> None:
+    async with running_app() as app, httpx.AsyncClient(base_url=app.http) as client:
+        for path, status in (("/healthz", 200), ("/readyz", 503)):
+            answer = await client.head(path)
+            assert (answer.status_code, answer.content) == (status, b"")
+            assert int(answer.headers["content-length"]) > 0
+        app.go_live()
+        assert (await client.head("/readyz")).status_code == 200
+
+
 async def test_every_answer_is_described_by_the_schema_the_structs_generate(running_app) -> None:
     async with running_app() as app, httpx.AsyncClient(base_url=app.http) as client:
         document = (await client.get("/openapi.json")).json()

@@ -113,7 +113,7 @@ def fetch(server: ArchiveServer, root: Path, *, days: int = 1, depth: int | None
         fetch_days(
             category="linear",
             symbol="XRPUSDT",
-            days=days_between(DAY, date(2024, 12, days)),
+            days=days_between(DAY, date(2024, 12, days), today=date(2025, 1, 1)),
             depth=depth,
             root=root,
             base_url=server.base_url,
@@ -342,7 +342,13 @@ def test_settings_that_are_refused(tmp_path) -> None:
             check_base_url(url)
     assert check_base_url("https://archive.example/orderbook") == "https://archive.example/orderbook"
     with pytest.raises(InputError, match="the last is not allowed before the first"):
-        days_between(date(2024, 12, 2), DAY)
+        days_between(date(2024, 12, 2), DAY, today=date(2025, 1, 1))
+    for first, last in (("2019-12-31", "2020-01-02"), ("2024-12-30", "2025-01-02")):
+        with pytest.raises(
+            InputError, match=f"from {first} to {last} came; 2020-01-01 to 2025-01-01, today in UTC, are"
+        ):
+            days_between(date.fromisoformat(first), date.fromisoformat(last), today=date(2025, 1, 1))
+    assert days_between(date(2024, 12, 31), date(2025, 1, 1), today=date(2025, 1, 1))[-1] == date(2025, 1, 1)
     for field, value in (("symbol", "../x"), ("category", "option"), ("depth", 50)):
         with pytest.raises(InputError, match=field):
             ArchiveDay(

@@ -775,6 +775,46 @@ def test_the_command_writes_several_symbols_in_order_of_time(tmp_path: Path) -> 
         (("--simulate", "--speed", "quick"), 1, "speed: 'quick' came; allowed: a number above 0, or max"),
         (("--simulate", "--tick-size", "0"), 1, "tick_size"),
         (("no-such-file",), 1, "no-such-file: no such file; expected a capture"),
+        (
+            ("--simulate", "--fault", "drop:every=1,every=2"),
+            1,
+            "fault: every came twice in 'drop:every=1,every=2'; allowed: each name once",
+        ),
+        (
+            ("--simulate", "--fault", "drop:topic=orderbook.51.*"),
+            1,
+            "fault: drop:topic=orderbook.51.* came, which can befall none of the topics served "
+            "(orderbook.50.BTCUSDT)",
+        ),
+        (
+            ("--simulate", "--fault", "old-snapshot"),
+            1,
+            "fault: old-snapshot came, which can befall none of the topics served (orderbook.50.BTCUSDT)",
+        ),
+        (
+            ("--simulate", "--depth", "full", "--fault", "drop", "--fault", "delta-first"),
+            1,
+            "fault: delta-first came, which can befall none of the topics served",
+        ),
+        (
+            ("--simulate", "--faults", "random", "--fault-kind", "failed-snapshot"),
+            1,
+            "fault_kind: failed-snapshot came, which can befall none of the topics served",
+        ),
+        *(
+            (
+                ("--simulate", "--write", "file", "--messages", "5", *option),
+                2,
+                "--write records the market as",
+            )
+            for option in (
+                ("--fault", "drop"),
+                ("--faults", "random"),
+                ("--drop-every", "2"),
+                ("--fault-log", "log"),
+                ("--book-log", "log"),
+            )
+        ),
     ],
 )
 def test_the_command_refuses_in_one_line(arguments: tuple[str, ...], code: int, expected: str) -> None:
