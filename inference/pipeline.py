@@ -19,6 +19,7 @@ from inference.fused.tick import FINITE
 from inference.prediction import Prediction, predicted_horizons
 from lob.errors import InputError
 from lob.instrument import Instrument
+from lob.off_grid import off_grid_price, off_grid_text
 from lob.row_status import RowStatus
 from lob.rows import RowPath
 from lob.sync import LifecycleEvent, SymbolLifecycle, SymbolState
@@ -86,6 +87,8 @@ class Pipeline:
         self.lifecycle = SymbolLifecycle()
         self.state_revision = 0
         """Rises with every change of `state` or `reason`, so that a caller can tell subscribers."""
+        self.off_grid_price = ""
+        """The price off the tick grid that the book was lost by, as printed; empty once a snapshot held."""
         self._staged = staged
         self._take(engine, artifact)
         self._stall_ms = stall_ms
@@ -234,7 +237,7 @@ class Pipeline:
             if status is _ONE_SIDED:
                 self._on_one_sided()
         elif status in _LOST:
-            self._happened(_LOST[status])
+            self._on_lost(status)
         elif status is _IGNORED and rows.held_snapshot:
             self._fresh_ns = receive_ns  # the book is as it was; an old change says nothing of the kind
 
@@ -332,6 +335,13 @@ class Pipeline:
         logits = self._engine.push(self.rows.window.latest())
         return None if logits is None else self._calibration.apply(logits)
 
+    def _on_lost(self, status: RowStatus) -> None:
+        rows, detail = self.rows, ""
+        if status is RowStatus.MALFORMED:
+            self.off_grid_price = off_grid_price(rows.message, rows.instrument)
+            detail = off_grid_text(self.off_grid_price, rows.instrument)
+        self._happened(_LOST[status], detail)
+
     def _on_one_sided(self) -> None:
         """A sound book with an empty side. Where none was there before, a snapshot brought it."""
         if self.lifecycle.state not in {SymbolState.WARMING, SymbolState.LIVE}:
@@ -339,6 +349,8 @@ class Pipeline:
         self._happened(LifecycleEvent.ONE_SIDED)
 
     def _happened(self, event: LifecycleEvent, detail: str = "") -> bool:
+        if event is LifecycleEvent.SNAPSHOT:
+            self.off_grid_price = ""
         changed = self.lifecycle.on(event, detail)
         self.state_revision += changed
         return changed

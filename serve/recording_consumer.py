@@ -2,6 +2,7 @@
 
 from lob.captures.rotation import RotatingWriter
 from lob.messages import Trades
+from lob.off_grid import off_grid_price, off_grid_text
 from lob.row_status import RowStatus
 from serve.venue_stream import Topic, VenueStream
 
@@ -32,6 +33,8 @@ class RecordingConsumer:
         """Whether the exchange's book is unknown until a snapshot comes."""
         self.reason = ""
         """Why the book was last lost."""
+        self.off_grid_price = ""
+        """The price off the tick grid that the book was lost by, as printed; empty once a snapshot held."""
         self.unreadable_frames = 0
         """Frames that are no JSON, or book messages with levels that cannot be read; written all the same."""
         self.stalls = 0
@@ -66,7 +69,12 @@ class RecordingConsumer:
         if status not in _NO_SIGN_OF_LIFE:
             self._fresh_ns = receive_ns
         if status in _LOST:
-            self._lose(f"{status.name.lower()} after update {rows.update_id}")
+            reason = f"{status.name.lower()} after update {rows.update_id}"
+            if status is RowStatus.MALFORMED:
+                self.off_grid_price = off_grid_price(rows.message, rows.instrument)
+                if self.off_grid_price:
+                    reason = f"{reason}: {off_grid_text(self.off_grid_price, rows.instrument)}"
+            self._lose(reason)
             if self._writer.counted_as in _LOST:
                 self.lost_books += 1
                 self.gaps += status is RowStatus.GAP
@@ -74,6 +82,7 @@ class RecordingConsumer:
             self._lose(f"the snapshot does not fit the stream after update {rows.update_id}")
         elif status in _SOUND and (rows.held_snapshot or rows.book.restarts != restarts):
             self.needs_resync = self.awaits_snapshot = False
+            self.off_grid_price = ""
         if status is RowStatus.SNAPSHOT:
             self.snapshots += 1
         elif status in _UNREADABLE:

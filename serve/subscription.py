@@ -78,6 +78,7 @@ class Subscription:
         self._unanswered_since_s = math.inf
         self._owed_since_s: float | None = None  # the snapshot
         self._lost_since_s: float | None = None  # the book
+        self._refused_because = ""  # what came in place of the snapshot that is owed
         self._resyncs_in_a_row = 0
         self._unheeded_since_s = math.inf
 
@@ -173,11 +174,14 @@ class Subscription:
         # One that is fetched is owed by another than the connection, and `on_fetched` says what became of it.
         if not self.consumer.awaits_snapshot or self._snapshot is not None:
             self._owed_since_s = None
+            self._refused_because = ""
         elif self._owed_since_s is None:
             self._owed_since_s = now_s
         if now_s - self._unanswered_since_s > policy.acknowledgement_timeout_s:
             return f"no answer to the subscription in {policy.acknowledgement_timeout_s:g} s"
         if self._owed_since_s is not None and now_s - self._owed_since_s > policy.snapshot_timeout_s:
+            if self._refused_because:
+                return f"no usable snapshot in {policy.snapshot_timeout_s:g} s: {self._refused_because}"
             return f"no snapshot in {policy.snapshot_timeout_s:g} s"
         return ""
 
@@ -212,5 +216,7 @@ class Subscription:
         """The book is lost: see how long it held."""
         if self._lost_since_s is None:
             self._lost_since_s = now_s
+            if self._owed_since_s is not None:
+                self._refused_because = self.consumer.reason
             if self._snapshot is not None and now_s - self._asked_s >= self._snapshot.settled_s:
                 self._resyncs_in_a_row = 0
