@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,6 +24,9 @@ from serve.feed import Feed
 from serve.feed_config import FeedConfig
 from serve.feed_policies import ResyncPolicy
 from serve.frame_consumer import FrameConsumer
+from serve.instrument_cache import InstrumentInfo
+from serve.instrument_watch import ASK_TIMEOUT_S, InstrumentWatch
+from serve.instruments import find_instrument
 from serve.reconnect import ReconnectPolicy
 from serve.recording_consumer import FLUSH_INTERVAL_NS, RecordingConsumer, TradeRecordingConsumer
 from serve.venue_stream import Topic
@@ -59,7 +62,8 @@ class RecorderConfig:
     `trades` records the symbol's public trades into the same files, frame by frame as they come between the
     book's. Whereto is either one file, `path`, or captures in turn below `root`, in the stream's own folder
     of `lob.captures.layout`, which the exchange's `category` names among others. `depth` is that of Bybit's
-    topic; Binance sends the whole book.
+    topic; Binance sends the whole book. `watch_instrument` has the exchange asked again where prices come off
+    the tick grid; a changed tick size ends the recording.
     """
 
     url: str
@@ -72,6 +76,7 @@ class RecorderConfig:
     root: Path | None = None
     category: str = "linear"
     allow_plaintext: bool = False
+    watch_instrument: bool = False
     rotation: RotationPolicy = field(default_factory=RotationPolicy)
     seconds: float | None = None
     reconnect: ReconnectPolicy = field(default_factory=ReconnectPolicy)
@@ -155,32 +160,49 @@ class Recorder:
                 self._clock,
                 venue=venue,
             )
+            self._instrument_watch = InstrumentWatch(
+                {config.instrument: self._consumer} if config.watch_instrument else {}, self._ask_instrument
+            )
             self._held = held.pop_all()
 
     async def run(self) -> RecordingSummary:
         """Record until the time is up or `stop`; the files are whole afterwards.
 
-        Where the feed or the disk fails for good the error is raised, and the last file stays a readable
-        part; one that holds neither book nor trades, as after a refused subscription, is removed.
+        Where the feed or the disk fails for good, or the tick size has changed, the error is raised, and the
+        last file stays a readable part; one that holds neither book nor trades, as after a refused
+        subscription, is removed.
         """
         began_ns = self._clock.now_ns()
         with self._held:
             feed = asyncio.create_task(self._feed.run(), name="feed")
+            watch = asyncio.create_task(self._instrument_watch.run(), name="instrument-watch")
             stopped = asyncio.create_task(self._stopped.wait(), name="stop")
+            tasks = (feed, watch, stopped)
             try:
-                await asyncio.wait(
-                    (feed, stopped), timeout=self._config.seconds, return_when=asyncio.FIRST_COMPLETED
-                )
+                await asyncio.wait(tasks, timeout=self._config.seconds, return_when=asyncio.FIRST_COMPLETED)
             finally:
-                feed.cancel()
-                stopped.cancel()
-                with suppress(asyncio.CancelledError):
-                    await feed
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+            for task in (feed, watch):
+                if not task.cancelled():
+                    task.result()
         return self._summary((self._clock.now_ns() - began_ns) / 1e9)
 
     def stop(self) -> None:
         """End the recording in good order."""
         self._stopped.set()
+
+    async def _ask_instrument(self, symbol: str) -> InstrumentInfo:
+        config = self._config
+        return await asyncio.to_thread(
+            find_instrument,
+            config.url,
+            config.category,
+            symbol,
+            venue=config.venue,
+            timeout_s=ASK_TIMEOUT_S,
+        )
 
     def _name_file(self, receive_ns: int) -> Path:
         return self._config.path or recording_path(self._config.directory, receive_ns)

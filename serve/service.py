@@ -39,7 +39,8 @@ from serve.feed_policies import (
 from serve.frame_consumer import FrameConsumer
 from serve.http_protocol import ConnectionLimits
 from serve.hub import Hub
-from serve.instrument_cache import InstrumentCache
+from serve.instrument_cache import InstrumentCache, InstrumentInfo
+from serve.instrument_watch import ASK_TIMEOUT_S, InstrumentWatch
 from serve.instruments import find_instrument
 from serve.keep_warm import KeepWarmPolicy, WarmKeeper
 from serve.listener import address_of, listen
@@ -152,6 +153,14 @@ class Service:
         )
         self.warm_keeper = WarmKeeper(
             config.keep_warm, self.feed, [one.pipeline for one in self.symbols.values()]
+        )
+        self._instrument_watch = InstrumentWatch(
+            {
+                one.pipeline.rows.instrument: one.pipeline
+                for symbol, one in self.symbols.items()
+                if symbol not in config.tick_sizes  # what the operator says is not held against the exchange
+            },
+            self._ask_instrument,
         )
         self._failure: BaseException | None = None
         self.shadow_log = ShadowLog(config.shadow_log)
@@ -276,6 +285,21 @@ class Service:
             config.url, config.category, symbol, venue=config.venue, cache=cache
         ).instrument
 
+    async def _ask_instrument(self, symbol: str) -> InstrumentInfo:
+        """What the exchange itself says of `symbol` now; kept, so that the next start has it in any case."""
+        config = self.config
+        info = await asyncio.to_thread(
+            find_instrument,
+            config.url,
+            config.category,
+            symbol,
+            venue=config.venue,
+            timeout_s=ASK_TIMEOUT_S,
+        )
+        if config.cache_dir is not None:
+            InstrumentCache(config.cache_dir).write(info)
+        return info
+
     def _consumers(self) -> dict[Topic, FrameConsumer]:
         consumers: dict[Topic, FrameConsumer] = {}
         for one in self.symbols.values():
@@ -291,9 +315,11 @@ class Service:
         warmer = asyncio.create_task(self.warm_keeper.run(), name="warm-keeper")
         switcher = asyncio.create_task(self.switcher.run(), name="model-switcher")
         shadow_log = asyncio.create_task(self.shadow_log.run(), name="shadow-log")
+        instruments = asyncio.create_task(self._instrument_watch.run(), name="instrument-watch")
         feed.add_done_callback(self._on_end)
+        instruments.add_done_callback(self._on_end)
         switcher.add_done_callback(self._on_end)
-        tasks = (feed, sweeper, warmer, switcher, shadow_log)
+        tasks = (feed, sweeper, warmer, switcher, shadow_log, instruments)
         try:
             yield
         finally:
@@ -303,7 +329,7 @@ class Service:
             self.switcher.close()
 
     def _on_end(self, task: asyncio.Task[None]) -> None:
-        """The feed and the switcher end by being cancelled or by an error; the error ends the service."""
+        """Each ends by being cancelled or by an error; the error ends the service."""
         if not task.cancelled():
             self._failure = task.exception()
             self.stop()

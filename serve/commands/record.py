@@ -149,6 +149,7 @@ def command(
         root=into,
         category=category,
         allow_plaintext=allow_plaintext,
+        watch_instrument=tick_size is None,
         rotation=RotationPolicy(
             every_s=rotate_s or None, file_bytes=max(1, int(rotate_mib * 2**20)) if rotate_mib else None
         ),
