@@ -315,6 +315,7 @@ async def test_one_fault_for_many_symbols_resyncs_one(models_dir: Path) -> None:
         try:
             pipelines = {symbol: one.pipeline for symbol, one in service.symbols.items()}
             await until(lambda: exchange.faults.counts["drop"] == 1)
+            await until(lambda: pipelines["BTCUSDT"].counters["snapshot"] == 2)
             await until(lambda: all(one.state is SymbolState.LIVE for one in pipelines.values()))
             host, port = service.address
             async with httpx.AsyncClient() as client:
