@@ -48,9 +48,11 @@ class Door(click.Group):
         except ModuleNotFoundError as error:
             if error.name is None or error.name.split(".")[0] not in TRAIN_EXTRA:
                 raise
+            from inference.training_extra import INSTALL_TRAINING_EXTRA
+
             raise click.ClickException(
                 f"'mambalob {name}' needs {error.name}, which the serving install leaves out; "
-                "install the training extra: pip install 'mambalob[train]'"
+                f"{INSTALL_TRAINING_EXTRA}"
             ) from error
         command: click.Command = module.command
         return command

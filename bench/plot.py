@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.harness import Measured
+from inference.training_extra import INSTALL_TRAINING_EXTRA
 from lob.errors import InputError
 
 MARKED = (0.0, 0.5, 0.9, 0.99, 0.999, 0.9999, 0.99999)
@@ -18,8 +19,7 @@ def require_plotting(path: Path, option: str = "--png") -> None:
         raise InputError(f"{option}: {path} came; a file in a directory that exists is allowed")
     if find_spec("matplotlib") is None:
         raise InputError(
-            f"{option} needs matplotlib, which the serving install leaves out; "
-            "install the training extra: pip install 'mambalob[train]'"
+            f"{option} needs matplotlib, which the serving install leaves out; {INSTALL_TRAINING_EXTRA}"
         )
 
 

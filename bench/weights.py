@@ -10,6 +10,7 @@ from typing import Literal, TypeAlias
 
 from inference.artifact import MANIFEST_FILE, Artifact, load_artifact
 from inference.registry import load_model, shipped_models
+from inference.training_extra import INSTALL_TRAINING_EXTRA
 from lob.errors import InputError
 
 Size: TypeAlias = Literal["base", "small", "nano"]
@@ -68,8 +69,7 @@ def _random_artifact(directory: Path, size: Size, block: Block, seed: int) -> Ar
             raise
         raise InputError(
             f"no model of {size}-{block} ships, and one with random weights needs {error.name}, which the "
-            "serving install leaves out; name a model with --model, or install the training extra: "
-            "pip install 'mambalob[train]'"
+            f"serving install leaves out; name a model with --model, or {INSTALL_TRAINING_EXTRA}"
         ) from error
     with redirect_stdout(sys.stderr):  # standard output is the report's alone
         return export_random_model(directory, size=size, block=block, seed=seed)

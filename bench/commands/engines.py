@@ -25,6 +25,7 @@ from bench.row_tape import Rows, seeded_rows
 from bench.terminal import table_console, timing_progress
 from bench.weights import Block, Size
 from inference.precision import PRECISIONS
+from inference.training_extra import INSTALL_TRAINING_EXTRA
 from lob.errors import InputError
 
 ROWS: Final = 4096
@@ -177,7 +178,7 @@ def _require(sizes: Sequence[str], blocks: Sequence[str], png: Path | None, html
     if absent:
         raise InputError(
             f"bench engines needs {', '.join(absent)}, which the serving install leaves out; "
-            "install the training extra: pip install 'mambalob[train]'"
+            f"{INSTALL_TRAINING_EXTRA}"
         )
     for name, given in (("--size", sizes), ("--block", blocks)):
         if len(set(given)) != len(given):

@@ -25,6 +25,7 @@ from bench.terminal import table_console
 from bench.weights import Block, Size
 from inference.model_store import ModelStore
 from inference.registry import VERSION_MARK
+from inference.training_extra import INSTALL_TRAINING_EXTRA
 from lob.errors import InputError
 from serve.process import run_until_signalled
 
@@ -141,7 +142,7 @@ def _install_versions(folder: Path, size: Size, block: Block, seed: int) -> list
     try:
         from bench.random_model import export_random_model  # needs the training extra
     except ModuleNotFoundError as error:
-        raise InputError(f"random weights need {error.name}: pip install 'mambalob[train]'") from error
+        raise InputError(f"random weights need {error.name}: {INSTALL_TRAINING_EXTRA}") from error
     store = ModelStore(folder / "models")
     names = []
     for number in range(VERSIONS):

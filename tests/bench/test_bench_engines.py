@@ -142,5 +142,5 @@ def test_without_the_training_extra_it_says_what_to_install(monkeypatch: pytest.
     monkeypatch.setattr("bench.commands.engines.find_spec", lambda name: None)
     result = CliRunner().invoke(main, ["bench", "engines"])
     assert result.exit_code == 1
-    assert "pip install 'mambalob[train]'" in result.stderr
+    assert "pip install --constraint constraints.txt '.[train]'" in result.stderr
     assert result.stderr.count("\n") == 1

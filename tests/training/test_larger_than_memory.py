@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from lob.errors import InputError
-from lob.labels import classify, label_thresholds, mean_future_mid_change
+from lob.labels import classify, label_threshold, mean_future_mid_change
 from training import scratch, thinning
 from training.dataset import Dataset, read_dataset, segment_bounds, write_dataset
 from training.initialisation import training_rows
@@ -69,7 +69,7 @@ def test_labels_and_borders_in_pieces_are_those_of_the_whole(make_dataset: MakeD
     for column, horizon in enumerate((10, 50)):
         stretches = [mids[first:past] for first, past in pairwise(edges)]
         changes = np.concatenate([mean_future_mid_change(stretch, horizon) for stretch in stretches])
-        threshold = label_thresholds(changes[: stream.split.training.stop])
+        threshold = label_threshold(changes[: stream.split.training.stop])
         assert stream.thresholds[column] == threshold
         np.testing.assert_array_equal(stream.labels[:, column], classify(changes, threshold))
 
