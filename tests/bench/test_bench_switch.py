@@ -7,8 +7,10 @@ from click.testing import CliRunner
 
 from bench.frame_source import kept_in_memory, seeded_source
 from bench.switching import INTERVAL_NS, Mode, SwitchingService, Ticks, _late
-from inference.registry import shipped_models
+from inference.registry import load_model, shipped_models
 from mambalob import main
+
+SHIPPED = ("sim-ssd-small", "btc-perp-ssd-small")
 
 
 @pytest.mark.slow
@@ -31,7 +33,9 @@ def test_the_command_accounts_for_every_switch_and_every_tick() -> None:
 @pytest.mark.parametrize("mode", ["loaded", "anew"])
 async def test_every_switch_is_seen_and_every_tick_accounted_for(mode: Mode) -> None:
     source = kept_in_memory(seeded_source(1), 5_000)
-    service = SwitchingService(source, shipped_models(), ["sim-ssd-small@2", "btc-perp-ssd-small@2"])
+    versions = [load_model(name).manifest.version for name in SHIPPED]
+    names = [f"{name}@{version}" for name, version in zip(SHIPPED, versions, strict=True)]
+    service = SwitchingService(source, shipped_models(), names)
     counts = service.counts(await service.run(mode, switches=4, ticks=600, seed=1))
     assert counts.switches == counts.switches_seen == 4
     assert (counts.missed, counts.doubled) == (0, 0)

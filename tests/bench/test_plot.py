@@ -47,5 +47,5 @@ def test_missing_library_is_said_before_measuring(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(
         plot, "find_spec", lambda name: None if name == "matplotlib" else importlib.util.find_spec(name)
     )
-    with pytest.raises(InputError, match=r"mambalob\[train\]"):
+    with pytest.raises(InputError, match=r"'\.\[train\]'"):
         plot.require_plotting(tmp_path / "a.png")

@@ -13,6 +13,8 @@ import numpy as np
 from numba.core.codegen import CPUCodeLibrary
 from lob.kernel import kernel
 
+# A program that a shell began in the background has SIGINT ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 compiled = CPUCodeLibrary._object_compiled_hook.__func__
 
 def interrupted(library_class, *arguments):
