@@ -105,6 +105,6 @@ def test_stages_stand_in_the_order_of_a_tick(nano_artifact: Artifact) -> None:
 def test_engines_without_a_graph_are_left_out(nano_artifact: Artifact) -> None:
     assert available_engines(nano_artifact) == list(ENGINES)
     step = nano_artifact.manifest.graphs["step"]
-    manifest = msgspec.structs.replace(nano_artifact.manifest, graphs={"step": step})
+    manifest = msgspec.structs.replace(nano_artifact.manifest, graphs={"step": step}, reduced_graphs={})
     without_window = replace(nano_artifact, manifest=manifest, window_path=None)
     assert available_engines(without_window) == ["fused", "ort-step"]
