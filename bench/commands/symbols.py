@@ -38,7 +38,13 @@ TURN: Final = 1_000
     show_default=True,
     help="May be given again.",
 )
-@click.option("--block", type=click.Choice(get_args(Block)), default="ssd", show_default=True)
+@click.option(
+    "--block",
+    type=click.Choice(get_args(Block)),
+    default="ssd",
+    show_default=True,
+    help="The models' state-space block.",
+)
 @click.option(
     "--symbols",
     "numbers",
