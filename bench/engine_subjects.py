@@ -11,7 +11,9 @@ from bench.samples import Samples
 from bench.stages import available_engines
 from inference.artifact import Artifact
 from inference.engines.selection import create_engine, offered_precisions
-from inference.fused.loaded_model import load_model
+from inference.fused.loaded_model import fused_weights, load_model
+from inference.fused.model_weights import pack_weights
+from inference.fused.weight_format import weight_format
 from lob.window import RingWindow
 
 IN_JIT: Final = "fused-in-jit"
@@ -25,8 +27,9 @@ class FusedInJit:
     method = "the fused step between two readings of the clock inside one jitted call"
 
     def __init__(self, artifact: Artifact, model: str, precision: str, rows: Rows) -> None:
-        """Load the step graph of `artifact`; raises as `inference.fused.loaded_model.load_model`."""
-        loaded = load_model(artifact, precision)
+        """Load the step graph of `artifact`; raises as `inference.fused.loaded_model`."""
+        weights = fused_weights(artifact)
+        loaded = load_model(weights.sizes, precision, pack_weights(weights, weight_format(precision)))
         self.model, self.precision = model, precision
         self._timed = timed_step(loaded.step)
         self._arguments = (loaded.params, loaded.new_state(), loaded.new_scratch(), new_stamp())

@@ -98,7 +98,7 @@ class SwitchingService:
         self.switcher = ModelSwitcher(
             {source.instrument.symbol: self.publisher.models},
             self.hub,
-            ModelSource(models_dir=models_dir, engine="auto", precision="float32", venue="bybit"),
+            ModelSource(models_dir=models_dir, engine="auto", precision="float32", venue="bybit", depth=None),
             shadow_sink=ShadowLog(None).put,
             waiting_frames=lambda: 0,
         )

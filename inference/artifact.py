@@ -65,13 +65,16 @@ MAXIMUM_GRAPH_BYTES = 1 << 28
 
 @dataclass(frozen=True, kw_only=True)
 class Artifact:
-    """A verified artifact: its manifest, its schema, and where its graphs are (None where it has none)."""
+    """A verified artifact: its manifest, its schema, and where its graphs are.
+
+    `sha256` is that of the manifest's file, which names the sha256 of each graph: where two artifacts have
+    the same one, they are the same model.
+    """
 
     manifest: Manifest
     schema: Schema
     directory: Path
-    step_path: Path | None
-    window_path: Path | None
+    sha256: str
 
     @property
     def name(self) -> str:
@@ -91,8 +94,9 @@ def load_artifact(directory: Path) -> Artifact:
             f"{directory}: not a directory; an artifact is a directory with a {MANIFEST_FILE}"
         )
     path = directory / MANIFEST_FILE
-    manifest = parse_manifest(_read_bounded(path, MAXIMUM_MANIFEST_BYTES), str(path))
-    schema = _schema(manifest, str(path))
+    content = _read_bounded(path, MAXIMUM_MANIFEST_BYTES)
+    manifest = parse_manifest(content, str(path))
+    schema = manifest_schema(manifest, str(path))
     if not manifest.graphs:
         raise ArtifactError(f"{path}: graphs: none came, step, window or both are allowed")
     needed: GraphKind = "step" if manifest.context == "stream" else "window"
@@ -107,16 +111,10 @@ def load_artifact(directory: Path) -> Artifact:
             f"{path}: recorded_answers: {len(recorded.mean)} means and {len(recorded.scale)} scales came, "
             f"{features} of each are allowed"
         )
-    paths = {
-        (kind, graph.precision): _verified_graph(directory, kind, graph)
-        for kind, graph in manifest.all_graphs()
-    }
+    for kind, graph in manifest.all_graphs():
+        _verify_graph(directory, kind, graph)
     return Artifact(
-        manifest=manifest,
-        schema=schema,
-        directory=directory,
-        step_path=paths.get(("step", "float32")),
-        window_path=paths.get(("window", "float32")),
+        manifest=manifest, schema=schema, directory=directory, sha256=hashlib.sha256(content).hexdigest()
     )
 
 
@@ -208,8 +206,8 @@ def _with_answers(artifact: Artifact) -> Manifest:
     return msgspec.structs.replace(manifest, recorded_answers=recorded)
 
 
-def _schema(manifest: Manifest, source: str) -> Schema:
-    """The program's schema of that name, if it is the one the model was trained on."""
+def manifest_schema(manifest: Manifest, source: str) -> Schema:
+    """The program's schema of that name, if it is the one the model was trained on; else ArtifactError."""
     try:
         schema = schema_named(manifest.schema.name)
     except InputError as error:
@@ -226,8 +224,8 @@ def _schema(manifest: Manifest, source: str) -> Schema:
     return schema
 
 
-def _verified_graph(directory: Path, kind: GraphKind, graph: GraphFile) -> Path:
-    """The path of a graph inside `directory`, of allowed size, its checksum held against the manifest's."""
+def _verify_graph(directory: Path, kind: GraphKind, graph: GraphFile) -> None:
+    """Raise ArtifactError unless a graph lies in `directory`, of allowed size, as the manifest has it."""
     path, place = directory / graph.file, _place(kind, graph)
     if not path.is_file():
         raise ArtifactError(f"{path}: {place}.file: no such file")
@@ -245,7 +243,6 @@ def _verified_graph(directory: Path, kind: GraphKind, graph: GraphFile) -> Path:
             f"{path}: {place}.sha256: the file has {came}, the manifest allows {graph.sha256}; "
             "the graph was altered or belongs to another manifest"
         )
-    return path
 
 
 def _place(kind: GraphKind, graph: GraphFile) -> str:

@@ -19,7 +19,8 @@ PREDICTIONS = 64
 MAXIMUM_FRAMES = 10_000
 """A model that has not given them by then does not answer."""
 
-_SYMBOL = "REHEARSAL"
+REHEARSED_INSTRUMENT = Instrument(symbol="REHEARSAL", tick_size="0.10")
+"""The book that made-up frames are of."""
 
 
 class Rehearsal:
@@ -32,8 +33,7 @@ class Rehearsal:
     def __init__(self, pipeline: Pipeline) -> None:
         self.engine = pipeline.engine
         """Whose model is rehearsed."""
-        instrument = Instrument(symbol=_SYMBOL, tick_size="0.10")
-        self.pipeline = Pipeline.create(pipeline.artifact, instrument, engine=pipeline.engine)
+        self.pipeline = Pipeline.create(pipeline.artifact, REHEARSED_INSTRUMENT, engine=pipeline.engine)
         self.pipeline.on_connected()
         self._frames = made_up_frames()
         self._frame = next(self._frames)
@@ -78,7 +78,7 @@ def warm_up(pipeline: Pipeline) -> Rehearsal:
 
 def warm_up_rows() -> None:
     """Compile the kernels from frames to rows, for a process that runs no model."""
-    rows = RowPath(make_decoder("bybit"), Instrument(symbol=_SYMBOL, tick_size="0.10"))
+    rows = RowPath(make_decoder("bybit"), REHEARSED_INSTRUMENT)
     for number, frame in enumerate(islice(made_up_frames(), 8)):
         rows.on_frame(frame, number)
 
@@ -100,7 +100,8 @@ def made_up_frames() -> Iterator[bytes]:
 
 
 def _frame(kind: str, update_id: int, bids: str, asks: str) -> bytes:
+    symbol = REHEARSED_INSTRUMENT.symbol
     return (
-        f'{{"topic":"orderbook.50.{_SYMBOL}","type":"{kind}","ts":{update_id},"data":{{"s":"{_SYMBOL}",'
+        f'{{"topic":"orderbook.50.{symbol}","type":"{kind}","ts":{update_id},"data":{{"s":"{symbol}",'
         f'"b":[{bids}],"a":[{asks}],"u":{update_id},"seq":{update_id}}},"cts":{update_id}}}'
     ).encode()

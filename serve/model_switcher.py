@@ -139,8 +139,9 @@ class ModelSwitcher:
         )
 
     def close(self) -> None:
-        """Let a load that is under way end by itself."""
-        self._loader.shutdown(wait=False, cancel_futures=True)
+        """Give up a load that is under way."""
+        self._source.close()
+        self._loader.shutdown(cancel_futures=True)
 
     def _wake(self, symbol: str, models: SymbolModels) -> None:
         self._due[symbol] = models
@@ -216,7 +217,7 @@ class ModelSwitcher:
 
     def _serves(self, symbol: str, placed: PlacedModel) -> bool:
         models = self.symbols[symbol]
-        return models.incoming is None and models.serving.artifact.manifest == placed.artifact.manifest
+        return models.incoming is None and models.serving.artifact.sha256 == placed.artifact.sha256
 
     async def _settle(self, placed: Mapping[str, PlacedModel], wait_s: float) -> SwitcherView:
         """Wait until none of `placed` is still to take over; the view of then, or of after `wait_s`."""

@@ -1,31 +1,33 @@
-"""A model made ready for a running service on a thread of its own, while ticks go on in the service's.
+"""A model made ready for a running service while ticks go on in it.
 
-What a load costs the ticks is the interpreter's lock: Python code on another thread gives it back when asked
-only after `sys.getswitchinterval()`, 5 ms by default. While a model is loaded that is a tenth of a
-millisecond. Reading, hashing, opening a session and compiling release the lock for most of their time.
+Nearly all of it happens in a process of its own (`serve.model_preparer`). What is left for a thread here is
+to read the packed weights, or open a session, and to take some rows with them. Python code on that thread
+gives the interpreter's lock back when asked only after `sys.getswitchinterval()`, 5 ms by default; meanwhile
+that is a tenth of a millisecond.
 """
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from inference.engines.engine import Engine
+import numpy as np
+
 from inference.follower import require_window_of
 from inference.pipeline import Pipeline
-from inference.registry import load_named
-from inference.rehearsal import warm_up
+from inference.preparation import PreparationRequest, take
+from inference.rehearsal import REHEARSED_INSTRUMENT
 from inference.symbol_models import PlacedModel
 from lob.errors import InputError
-from lob.instrument import Instrument
 from lob.rows import RowPath
 from lob.venues import Venue
+from serve.model_preparer import ModelPreparer
 
-TURN_S = 0.000_1
+TURN_S = 0.000_02
 """How long the thread that loads keeps the interpreter's lock once another thread asks for it."""
 
-_INSTRUMENT = Instrument(symbol="REHEARSAL", tick_size="0.10")
+TOUCHING_ROWS = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +38,8 @@ class ModelSource:
     engine: str
     precision: str
     venue: Venue
+    depth: int | None
+    preparer: ModelPreparer = field(default_factory=ModelPreparer)
 
     def ready(
         self, model: str, rows: Mapping[str, RowPath], loaded: Sequence[PlacedModel]
@@ -45,23 +49,49 @@ class ModelSource:
         What one of `loaded` holds already is shared, not loaded again. May take seconds, on any thread.
         Raises ArtifactError where it does not verify or run, InputError where a symbol's rows do not suit it.
         """
-        with _short_turns():
-            artifact = load_named(model, self.models_dir)
-            for symbol, path in rows.items():
-                try:
-                    require_window_of(artifact, path)
-                except InputError as error:
-                    raise InputError(f"{symbol}: {error}") from error
-            same = (one for one in loaded if one.artifact.manifest == artifact.manifest)
-            engine: str | Engine = next((one.engine for one in same), self.engine)
-            pipeline = Pipeline.create(
-                artifact, _INSTRUMENT, engine=engine, precision=self.precision, venue=self.venue
+        preparation = self.preparer.prepare(
+            PreparationRequest(
+                model=model,
+                models_dir=None if self.models_dir is None else str(self.models_dir),
+                engine=self.engine,
+                precision=self.precision,
+                venue=self.venue,
+                depth=self.depth,
             )
-            warm_up(pipeline)
+        )
+        artifact = preparation.artifact
+        for symbol, path in rows.items():
+            try:
+                require_window_of(artifact, path)
+            except InputError as error:
+                raise InputError(f"{symbol}: {error}") from error
+        same = next((one.engine for one in loaded if one.artifact.sha256 == artifact.sha256), None)
+        with _short_turns():
+            pipeline = Pipeline.create(
+                artifact,
+                REHEARSED_INSTRUMENT,
+                engine=take(preparation) if same is None else same,
+                precision=self.precision,
+                venue=self.venue,
+                depth=self.depth,
+            )
+            _touch(pipeline)
             return {
                 symbol: PlacedModel(artifact=artifact, engine=pipeline.engine.another(path.window))
                 for symbol, path in rows.items()
             }
+
+    def close(self) -> None:
+        """Make no further models ready; one that is under way is given up."""
+        self.preparer.close()
+
+
+def _touch(pipeline: Pipeline) -> None:
+    """Take some rows, since the first ones take a session of onnxruntime longer."""
+    ring = pipeline.rows.window
+    for _ in range(TOUCHING_ROWS):
+        ring.append(np.zeros(ring.feature_count, np.float32))
+        pipeline.engine.push(ring.latest())
 
 
 @contextmanager

@@ -172,6 +172,7 @@ class Service:
                 engine=config.engine,
                 precision=config.precision,
                 venue=config.venue,
+                depth=self._depth,
             ),
             shadow_sink=self.shadow_log.put,
             waiting_frames=lambda: self.feed.waiting_frames,
@@ -241,6 +242,11 @@ class Service:
         """Give the port back; for a service that is not run."""
         self._listener.close()
 
+    @property
+    def _depth(self) -> int | None:
+        """The depth of the book's topic, where the venue has several."""
+        return self.config.depth if self.config.venue == "bybit" else None
+
     def _make_symbols(self, topics: Sequence[Topic]) -> dict[str, SymbolService]:
         """Every symbol; the first one's engine loads the model and is warmed up, the others share it."""
         symbols: dict[str, SymbolService] = {}
@@ -261,7 +267,7 @@ class Service:
             engine=engine,
             precision=config.precision,
             venue=config.venue,
-            depth=config.depth if config.venue == "bybit" else None,
+            depth=self._depth,
             stall_ms=config.stall.of(topic.symbol),
         )
         tape = TradeTape(instrument) if config.trades else None

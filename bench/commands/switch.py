@@ -86,10 +86,10 @@ def command(
 
     `steady` has no switches: what is late there, the machine makes late. `loaded` switches to and fro between
     two models that are in memory, as a rollback does; `anew` among three versions, each read from the disk,
-    verified and probed at every switch. Both warm the model that comes in on the last 100 rows. A tick is a
-    delta of 3 bids and 3 asks every 0.2 ms, its latency from its intended time to its publication, with one
-    subscriber; a switch from its request to the moment it has happened. The garbage collector is on, as in
-    the service. Weights are random, which needs the training extra.
+    verified and probed by another process at every switch. Both warm the model that comes in on the last 100
+    rows. A tick is a delta of 3 bids and 3 asks every 0.2 ms, its latency from its intended time to its
+    publication, with one subscriber; a switch from its request to the moment it has happened. The garbage
+    collector is on, as in the service. Weights are random, which needs the training extra.
     """
     with ExitStack() as stack:
         stack.enter_context(pinned_to(cpu))
@@ -103,10 +103,13 @@ def command(
         async def measured() -> list[Ticks]:
             service.append(SwitchingService(source, folder / "models", models))
             ticks = int(seconds * 50 * RATE)
-            return [
-                await service[0].run(mode, switches=switches, ticks=ticks, seed=seed)
-                for mode in get_args(Mode)
-            ]
+            try:
+                return [
+                    await service[0].run(mode, switches=switches, ticks=ticks, seed=seed)
+                    for mode in get_args(Mode)
+                ]
+            finally:
+                service[0].switcher.close()
 
         found = run_until_signalled(measured())
         after = preemptions_so_far()

@@ -15,8 +15,9 @@ from inference.artifact import Artifact
 from inference.calibration import Calibration
 from inference.engines.engine import Description, Logits, Row
 from inference.engines.ort_step import OrtStepEngine
-from inference.fused.loaded_model import LoadedModel, load_model
-from inference.fused.model_weights import check_packed
+from inference.fused.loaded_model import LoadedModel, fused_weights, load_model
+from inference.fused.model_weights import ModelWeights, check_packed, pack_weights
+from inference.fused.packed_model import PackedModel
 from inference.fused.probe import (
     PROBE_ROWS,
     PROBE_ROWS_WITHOUT_JIT,
@@ -50,18 +51,35 @@ class FusedEngine:
         `ort-step` beyond the tolerance, or a packed weight is not the graph's; InputError for an unknown
         precision.
         """
-        model = load_model(artifact, precision)
-        self._model = model
-        self._step = model.step
-        self._params = model.params
-        self._horizons = len(artifact.manifest.horizons)
-        self._warmup_rows = 0
-        self._take_memory()
+        number_format = weight_format(precision)
+        weights = fused_weights(artifact)
+        self._adopt(load_model(weights.sizes, precision, pack_weights(weights, number_format)), artifact)
         count = PROBE_ROWS_WITHOUT_JIT if numba.config.DISABLE_JIT else PROBE_ROWS
-        difference = self._probe(artifact, count)
-        check_packed(model.weights, weight_format(precision), model.params)
+        self._warmup_rows = 0
+        difference = self._probe(artifact, weights, count)
+        check_packed(weights, number_format, self._params)
         self._warmup_rows = artifact.manifest.warmup_rows
-        self._description = _describe(artifact, model, count, difference)
+        self._description = _describe(artifact, self._model, len(weights.graph.nodes), count, difference)
+
+    @classmethod
+    def of_packed(cls, artifact: Artifact, packed: PackedModel) -> Self:
+        """An engine on weights that another one packed and checked, on this machine and by this program.
+
+        Nothing is checked again. Raises ArtifactError where the step does not compile here.
+        """
+        engine = cls.__new__(cls)
+        engine._adopt(load_model(packed.sizes, packed.precision, packed.words), artifact)
+        engine._description = {**packed.description, "pages": _pages(engine._model)}
+        return engine
+
+    def packed(self) -> PackedModel:
+        """What `of_packed` takes: the weights as they were checked, and what was found."""
+        return PackedModel(
+            sizes=self._model.model_sizes,
+            precision=self._model.precision,
+            words=self._params,
+            description=self._description,
+        )
 
     def push(self, row: Row) -> Logits | None:
         """Take one step with `row` (F,); answer logits (H, C), overwritten by the next push, or None.
@@ -122,15 +140,23 @@ class FusedEngine:
         """Model, engine, graph, precision, context, processor, and how the probe went."""
         return self._description
 
+    def _adopt(self, model: LoadedModel, artifact: Artifact) -> None:
+        self._model = model
+        self._step = model.step
+        self._params = model.params
+        self._horizons = len(artifact.manifest.horizons)
+        self._warmup_rows = artifact.manifest.warmup_rows
+        self._take_memory()
+
     def _take_memory(self) -> None:
         """A state and a scratch of this engine's own, as before the first row."""
-        outputs = self._model.weights.sizes.outputs
+        outputs = self._model.model_sizes.outputs
         self._state = self._model.new_state()
         self._scratch = self._model.new_scratch()
         self._logits: Logits = self._scratch[:outputs].reshape(self._horizons, -1)  # (H, C)
         self._rows = 0
 
-    def _probe(self, artifact: Artifact, count: int) -> float:
+    def _probe(self, artifact: Artifact, weights: ModelWeights, count: int) -> float:
         """The difference from `ort-step` over `count` rows; raises ArtifactError beyond the tolerance."""
         precision = self._model.precision
         reference = OrtStepEngine(answering_every_row(artifact))
@@ -140,18 +166,18 @@ class FusedEngine:
             assert logits is not None, "nothing is warmed while probing"
             return logits
 
-        rows = probe_rows(self._model.weights, count)
+        rows = probe_rows(weights, count)
         difference = largest_difference(push, self.reset, reference, rows)
         if not difference <= TOLERANCES[precision]:  # also where it is not a number
             raise ArtifactError(
-                f"{self._model.weights.graph.source}: engine fused in {precision}: logits differ from "
+                f"{weights.graph.source}: engine fused in {precision}: logits differ from "
                 f"ort-step by {difference:.2e} over {count} probe rows; "
                 f"at most {TOLERANCES[precision]:g} is allowed"
             )
         return difference
 
     def _refusal(self, row: Row) -> InputError:
-        features = self._model.weights.sizes.features
+        features = self._model.model_sizes.features
         return InputError(
             f"row: {row.dtype} {row.shape} with strides {row.strides} came; "
             f"allowed: C-contiguous, writable float32 ({features},)"
@@ -159,7 +185,7 @@ class FusedEngine:
 
 
 def _describe(
-    artifact: Artifact, model: LoadedModel, probe_rows_taken: int, difference: float
+    artifact: Artifact, model: LoadedModel, nodes: int, probe_rows_taken: int, difference: float
 ) -> Description:
     manifest = artifact.manifest
     return {
@@ -170,7 +196,7 @@ def _describe(
         "precision": model.precision,
         "context": "stream",
         "trained_context": manifest.context,
-        "graph_nodes": len(model.weights.graph.nodes),
+        "graph_nodes": nodes,
         "parameters": manifest.architecture.parameters,
         "threads": 1,
         "processor": processor_name(),
@@ -178,7 +204,7 @@ def _describe(
         "byte_products": byte_products(),
         "jit": "off" if numba.config.DISABLE_JIT else "on",
         "packed_bytes": model.params.nbytes,
-        "pages": "chosen" if model.pages_chosen else "as they came",
+        "pages": _pages(model),
         "probe_rows": probe_rows_taken,
         "probe_difference": f"{difference:.2e}",
         "tolerance": f"{TOLERANCES[model.precision]:g}",
@@ -186,3 +212,7 @@ def _describe(
         "numba": numba.__version__,
         "numpy": np.__version__,
     }
+
+
+def _pages(model: LoadedModel) -> str:
+    return "chosen" if model.pages_chosen else "as they came"

@@ -10,11 +10,11 @@ from numba.core.errors import NumbaError
 from inference.artifact import Artifact
 from inference.engines.ort_session import read_graph
 from inference.fused.compiled_step import Step, compiled_step
-from inference.fused.model_weights import ModelWeights, model_weights, pack_weights
+from inference.fused.model_weights import ModelWeights, model_weights
 from inference.fused.packing import aligned_words
 from inference.fused.page_placement import place_pages
 from inference.fused.processor import unsupported_reason
-from inference.fused.sizes import KernelSizes, kernel_sizes
+from inference.fused.sizes import KernelSizes, ModelSizes, kernel_sizes
 from inference.fused.weight_format import weight_format
 from inference.onnx_weights import read_weights
 from lob.errors import ArtifactError
@@ -26,7 +26,7 @@ Words = npt.NDArray[np.float32]
 class LoadedModel:
     """What all symbols of one model share; a symbol's own are a state and a scratch."""
 
-    weights: ModelWeights
+    model_sizes: ModelSizes
     precision: str
     sizes: KernelSizes
     params: Words
@@ -63,20 +63,17 @@ def fused_weights(artifact: Artifact) -> ModelWeights:
     return weights
 
 
-def load_model(artifact: Artifact, precision: str) -> LoadedModel:
-    """The model of `artifact` with its weights as `precision`, its step compiled and called once.
+def load_model(model_sizes: ModelSizes, precision: str, packed: Words) -> LoadedModel:
+    """The model of these sizes with the weights `packed` as `precision`; its step compiled and called once.
 
-    Raises ArtifactError as `fused_weights` and where the kernel does not compile here, InputError for an
+    `packed` begin on a page. Raises ArtifactError where the kernel does not compile here, InputError for an
     unknown precision.
     """
-    weight = weight_format(precision)
-    weights = fused_weights(artifact)
-    sizes = kernel_sizes(weights.sizes, weight)
+    sizes = kernel_sizes(model_sizes, weight_format(precision))
     step = compiled_step(sizes)
-    packed = pack_weights(weights, weight)
     params = place_pages(packed)
     loaded = LoadedModel(
-        weights=weights,
+        model_sizes=model_sizes,
         precision=precision,
         sizes=sizes,
         params=params,

@@ -106,5 +106,5 @@ def test_engines_without_a_graph_are_left_out(nano_artifact: Artifact) -> None:
     assert available_engines(nano_artifact) == list(ENGINES)
     step = nano_artifact.manifest.graphs["step"]
     manifest = msgspec.structs.replace(nano_artifact.manifest, graphs={"step": step}, reduced_graphs={})
-    without_window = replace(nano_artifact, manifest=manifest, window_path=None)
+    without_window = replace(nano_artifact, manifest=manifest)
     assert available_engines(without_window) == ["fused", "ort-step"]

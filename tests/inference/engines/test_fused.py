@@ -196,8 +196,8 @@ class TestProbe:
     ) -> None:
         """One bias of the logits: a reduced format is held to its tolerance, so the change is large."""
 
-        def flipped(artifact: Artifact, precision: str) -> Any:
-            loaded = load_model(artifact, precision)
+        def flipped(*arguments: Any) -> Any:
+            loaded = load_model(*arguments)
             loaded.params[-16] += 2 * TOLERANCES[precision] * 10
             return loaded
 
@@ -215,8 +215,8 @@ class TestProbe:
         """The lowest bits, too, which no answer within a tolerance shows."""
         for place in (0, 40, 80):
 
-            def flipped(artifact: Artifact, precision: str, place: int = place) -> Any:
-                loaded = load_model(artifact, precision)
+            def flipped(*arguments: Any, place: int = place) -> Any:
+                loaded = load_model(*arguments)
                 words = loaded.params.view(np.uint32)
                 words[IN_PROJECTION + place] ^= np.uint32(1 << bit)
                 return loaded
@@ -250,22 +250,16 @@ class TestProbe:
         self, model: Artifact, name: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """The sign of one number, in the file that only `fused` reads; the middle one of those not 0."""
-        original = fused.load_model
-
-        def mutated(artifact: Artifact, precision: str) -> Any:
-            directory, graph = _with_flipped_sign(artifact, name)
-            monkeypatch.setattr("inference.fused.loaded_model.read_graph", lambda *_: (graph, str(directory)))
-            return original(artifact, precision)
-
-        monkeypatch.setattr(fused, "load_model", mutated)
+        directory, graph = _with_flipped_sign(model, name)
+        monkeypatch.setattr("inference.fused.loaded_model.read_graph", lambda *_: (graph, str(directory)))
         with pytest.raises(ArtifactError, match="logits differ from ort-step by"):
             FusedEngine(model)
 
     def test_answers_that_are_not_finite_are_refused(
         self, artifact: Artifact, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        def poisoned(artifact: Artifact, precision: str) -> Any:
-            loaded = load_model(artifact, precision)
+        def poisoned(*arguments: Any) -> Any:
+            loaded = load_model(*arguments)
             loaded.params[-16] = np.nan
             return loaded
 

@@ -7,11 +7,9 @@ import pytest
 from numba.core import config
 
 from inference.calibration import Calibration
-from inference.fused.compiled_step import compiled_step
-from inference.fused.loaded_model import LoadedModel
+from inference.fused.loaded_model import LoadedModel, load_model
 from inference.fused.model_weights import ModelWeights, pack_weights
 from inference.fused.packing import aligned_words
-from inference.fused.sizes import kernel_sizes
 from inference.fused.step_batch import CAPACITY, StepBatch, take_seat
 from inference.fused.tick import FINITE, NOT_FINITE
 from inference.fused.weight_format import weight_format
@@ -29,16 +27,7 @@ TURNS = 3 if config.DISABLE_JIT else 12
 
 
 def load(weights: ModelWeights, precision: str) -> LoadedModel:
-    number_format = weight_format(precision)
-    sizes = kernel_sizes(weights.sizes, number_format)
-    return LoadedModel(
-        weights=weights,
-        precision=precision,
-        sizes=sizes,
-        params=pack_weights(weights, number_format),
-        pages_chosen=False,
-        step=compiled_step(sizes),
-    )
+    return load_model(weights.sizes, precision, pack_weights(weights, weight_format(precision)))
 
 
 class Symbol:

@@ -1,0 +1,152 @@
+"""Models made ready in a process of their own, so that ticks lose neither interpreter nor core to a load.
+
+The process (`serve.preparation_worker`) is started when there is something to prepare and ends by itself when
+there is nothing for a while. One that crashes on a model costs that model, and nothing else.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+from contextlib import suppress
+from typing import Final
+
+import msgspec
+
+from inference.preparation import Preparation, PreparationRequest
+from lob.errors import ArtifactError, InputError
+from serve.admin_access import TOKEN_VARIABLE
+from serve.preparation_worker import Refusal
+
+TIMEOUT_S: Final = 300.0
+"""A model of unknown sizes has its kernels compiled first, which takes a minute on a busy machine."""
+ATTEMPTS: Final = 2
+"""A process may be at its end when it is asked, for want of work say; a second one is not."""
+END_S: Final = 1.0
+"""It ends when told to, but within compiled code it does not listen."""
+_LAST_WORDS_BYTES: Final = 2_000
+
+_answers = msgspec.json.Decoder(Preparation | Refusal)
+
+
+class ModelPreparer:
+    """Prepares one model at a time. `prepare` is called on one thread, `close` on any."""
+
+    def __init__(self, timeout_s: float = TIMEOUT_S) -> None:
+        self._timeout_s = timeout_s
+        self._worker: Worker | None = None
+        self._closed = False
+        self._asking = threading.Lock()
+
+    def prepare(self, request: PreparationRequest) -> Preparation:
+        """Have a model made ready; waits until it is.
+
+        Raises ArtifactError and InputError as `inference.preparation.prepare`, and ArtifactError where the
+        process does not come to an answer, or not in time.
+        """
+        line = msgspec.json.encode(request) + b"\n"
+        reason = "nothing is made ready any more"
+        with self._asking:
+            for _ in range(ATTEMPTS):
+                if self._closed:
+                    break
+                worker = self._running_worker()
+                answer = worker.ask(line, self._timeout_s)
+                if answer:
+                    return _prepared(answer)
+                reason = worker.last_words()
+                if worker.took_too_long:
+                    break
+        raise ArtifactError(f"model {request.model}: {reason}")
+
+    def close(self) -> None:
+        """End the process, whatever it is at; nothing is prepared any more."""
+        self._closed = True
+        if self._worker is not None:
+            self._worker.end()
+        with self._asking:
+            if self._worker is not None:
+                self._worker.close()
+
+    def _running_worker(self) -> "Worker":
+        if self._worker is None or self._worker.has_ended():
+            if self._worker is not None:
+                self._worker.close()
+            self._worker = Worker()
+            if self._closed:  # meanwhile, on another thread
+                self._worker.end()
+        return self._worker
+
+
+class Worker:
+    """One process that makes models ready."""
+
+    def __init__(self) -> None:
+        self.took_too_long = False
+        """Whether it was killed for that."""
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115  # it is to live as long as the process
+        self.process = subprocess.Popen(
+            # -P, or a folder `serve` or `lob` of the working directory would be run instead of ours
+            (sys.executable, "-P", "-m", "serve.preparation_worker"),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            env={name: value for name, value in os.environ.items() if name != TOKEN_VARIABLE},
+        )
+
+    def has_ended(self) -> bool:
+        """Whether it cannot be asked any more."""
+        return self.process.poll() is not None
+
+    def ask(self, line: bytes, timeout_s: float) -> bytes:
+        """The line that answers `line`; empty where the process ended, or was killed after `timeout_s`."""
+        assert self.process.stdin is not None, "its input is a pipe"
+        assert self.process.stdout is not None, "its output is a pipe"
+        alarm = threading.Timer(timeout_s, self._kill)
+        alarm.start()
+        try:
+            self.process.stdin.write(line)
+            self.process.stdin.flush()
+            return self.process.stdout.readline()
+        except BrokenPipeError:
+            return b""
+        finally:
+            alarm.cancel()
+
+    def last_words(self) -> str:
+        """Wait for its end; how it came about, and what the process said last."""
+        code, errors = self.process.wait(), self._errors
+        errors.seek(max(0, errors.seek(0, os.SEEK_END) - _LAST_WORDS_BYTES))
+        words = " | ".join(errors.read().decode(errors="replace").splitlines())
+        ended = f"was ended by signal {-code}" if code < 0 else f"ended with code {code}"
+        late = ", for taking too long" if self.took_too_long else ""
+        return f"the process that makes it ready {ended}{late}{': ' if words else ''}{words}"
+
+    def end(self) -> None:
+        """Have it end now, on any thread."""
+        self.process.terminate()
+        try:
+            self.process.wait(END_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+
+    def close(self) -> None:
+        """Close what is open of a process that has ended."""
+        self.process.wait()
+        for file in (self.process.stdin, self.process.stdout, self._errors):
+            assert file is not None, "its input and output are pipes"
+            with suppress(BrokenPipeError):
+                file.close()
+
+    def _kill(self) -> None:
+        self.took_too_long = True
+        self.process.kill()
+
+
+def _prepared(answer: bytes) -> Preparation:
+    """What came ready; raises what was refused."""
+    came = _answers.decode(answer)
+    if isinstance(came, Preparation):
+        return came
+    raise ArtifactError(came.reason) if came.fault == "artifact" else InputError(came.reason)

@@ -1,0 +1,172 @@
+"""Models are made ready in a process of their own: whatever becomes of it, the service goes on."""
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from inference.preparation import PreparationRequest, take
+from lob.errors import ArtifactError, InputError
+from serve.admin_access import TOKEN_VARIABLE
+from serve.model_preparer import ModelPreparer
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc and stops processes")
+
+
+@pytest.fixture
+def preparer() -> Iterator[ModelPreparer]:
+    made = ModelPreparer()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def asked(models_dir: Path) -> PreparationRequest:
+    return PreparationRequest(
+        model="tiny",
+        models_dir=str(models_dir),
+        engine="auto",
+        precision="float32",
+        venue="bybit",
+        depth=50,
+    )
+
+
+def pid(preparer: ModelPreparer) -> int:
+    assert preparer._worker is not None
+    return preparer._worker.process.pid
+
+
+def folder_of(preparation: object) -> Path:
+    return Path(preparation.packed.path).parent
+
+
+def begin(preparer: ModelPreparer, asked: PreparationRequest) -> "Future[object]":
+    """Ask on another thread, of a process that is stopped; it has been asked when this returns."""
+    os.kill(pid(preparer), signal.SIGSTOP)
+    process = preparer._worker.process
+    stdin = process.stdin
+    flush, written = stdin.flush, threading.Event()
+
+    class Pipe:
+        def write(self, line: bytes) -> None:
+            stdin.write(line)
+
+        def flush(self) -> None:
+            flush()
+            written.set()
+
+        def close(self) -> None:
+            stdin.close()
+
+    process.stdin = Pipe()
+    future = ThreadPoolExecutor(1).submit(preparer.prepare, asked)
+    assert written.wait(60)
+    return future
+
+
+def test_a_model_is_made_ready_by_another_process_and_the_next_by_the_same(
+    preparer: ModelPreparer, asked: PreparationRequest
+) -> None:
+    first = preparer.prepare(asked)
+    child = pid(preparer)
+    assert child != os.getpid()
+    assert first.artifact.name == "tiny"
+    assert not isinstance(take(first), str)
+    assert preparer.prepare(msgspec.structs.replace(asked, engine="ort-step")).packed is None
+    assert pid(preparer) == child
+
+
+def test_refusals_come_across_as_what_they_are(preparer: ModelPreparer, asked: PreparationRequest) -> None:
+    with pytest.raises(ArtifactError, match="absent"):
+        preparer.prepare(msgspec.structs.replace(asked, model="absent"))
+    with pytest.raises(InputError, match="engine: 'none' came"):
+        preparer.prepare(msgspec.structs.replace(asked, engine="none"))
+    assert preparer.prepare(asked).artifact.name == "tiny"
+
+
+def test_a_process_that_was_killed_in_between_is_replaced(
+    preparer: ModelPreparer, asked: PreparationRequest
+) -> None:
+    preparer.prepare(asked)
+    child = pid(preparer)
+    os.kill(child, signal.SIGKILL)
+    assert preparer.prepare(asked).artifact.name == "tiny"
+    assert pid(preparer) != child
+
+
+def test_a_process_that_is_killed_over_a_model_is_replaced_once(
+    preparer: ModelPreparer, asked: PreparationRequest
+) -> None:
+    preparer.prepare(asked)
+    child = pid(preparer)
+    future = begin(preparer, asked)
+    os.kill(child, signal.SIGKILL)
+    assert future.result(60).artifact.name == "tiny"
+    assert pid(preparer) != child
+
+
+def test_a_process_that_ends_over_a_model_again_costs_that_model_alone(
+    preparer: ModelPreparer, asked: PreparationRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "python"
+    program.write_text("#!/bin/sh\necho once >> $0.runs\necho went wrong >&2\nexit 3\n")
+    program.chmod(0o700)
+    with monkeypatch.context() as context:
+        context.setattr("serve.model_preparer.sys.executable", str(program))
+        with pytest.raises(
+            ArtifactError, match="model tiny: the process that makes it ready ended with code 3: went wrong"
+        ):
+            preparer.prepare(asked)
+    assert (tmp_path / "python.runs").read_text() == "once\nonce\n"
+    assert preparer.prepare(asked).artifact.name == "tiny"
+
+
+def test_the_end_of_a_process_removes_its_folder(preparer: ModelPreparer, asked: PreparationRequest) -> None:
+    folder = folder_of(preparer.prepare(asked))
+    assert folder.is_dir()
+    assert folder.stat().st_mode & 0o077 == 0
+    preparer.close()
+    assert not folder.exists()
+
+
+def test_what_takes_too_long_is_given_up(asked: PreparationRequest) -> None:
+    hasty = ModelPreparer(timeout_s=0.01)
+    with pytest.raises(ArtifactError, match="was ended by signal 9, for taking too long"):
+        hasty.prepare(asked)
+    hasty.close()
+
+
+def test_closing_gives_up_what_is_under_way(preparer: ModelPreparer, asked: PreparationRequest) -> None:
+    preparer.prepare(asked)
+    future = begin(preparer, asked)
+    preparer.close()
+    with pytest.raises(ArtifactError, match="was ended by signal 9"):
+        future.result(60)
+    with pytest.raises(ArtifactError, match="nothing is made ready any more"):
+        preparer.prepare(asked)
+
+
+def test_the_process_does_not_know_the_token(
+    preparer: ModelPreparer, asked: PreparationRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(TOKEN_VARIABLE, "a-token-of-this-test")
+    preparer.prepare(asked)
+    environment = Path(f"/proc/{pid(preparer)}/environ").read_bytes()
+    assert b"PATH=" in environment
+    assert b"a-token-of-this-test" not in environment
+
+
+def test_our_code_runs_whatever_the_working_directory_holds(
+    preparer: ModelPreparer, asked: PreparationRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "serve").mkdir()
+    (tmp_path / "serve" / "__init__.py").write_text("raise SystemExit('not this one')")
+    monkeypatch.chdir(tmp_path)
+    assert preparer.prepare(asked).artifact.name == "tiny"
