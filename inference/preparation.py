@@ -15,6 +15,7 @@ from inference.artifact import MANIFEST_FILE, Artifact, manifest_schema
 from inference.engines.engine import Engine
 from inference.engines.fused import FusedEngine
 from inference.engines.ort_step import OrtStepEngine
+from inference.engines.ort_window import OrtWindowEngine
 from inference.fused.packed_model import PackedModel
 from inference.fused.packing import aligned_words
 from inference.fused.sizes import ModelSizes, parameter_words
@@ -25,6 +26,7 @@ from inference.registry import load_named
 from inference.rehearsal import REHEARSED_INSTRUMENT, warm_up
 from lob.errors import ArtifactError
 from lob.venues import Venue
+from lob.window import RingWindow
 
 
 class PreparationRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,8 +100,8 @@ def prepare(request: PreparationRequest, packed_path: Path) -> Preparation:
     )
 
 
-def take(preparation: Preparation) -> str | Engine:
-    """The engine that was prepared, or the name of one that is made for a window; for `Pipeline.create`.
+def take(preparation: Preparation, ring: RingWindow) -> Engine:
+    """The engine that was prepared, on `ring`, before its first row.
 
     Raises ArtifactError where the packed weights are not those that were written, and where onnxruntime
     refuses the graph here.
@@ -108,13 +110,11 @@ def take(preparation: Preparation) -> str | Engine:
     description = preparation.description
     if packed is not None:
         return FusedEngine.of_packed(artifact, _read_packed(packed, description))
-    if description["engine"] == OrtStepEngine.name:
-        return OrtStepEngine(
-            artifact,
-            precision=str(description["precision"]),
-            fused_refused=str(description.get("fused_refused", "")),
-        )
-    return str(description["engine"])
+    precision = str(description["precision"])
+    if description["engine"] == OrtWindowEngine.name:
+        return OrtWindowEngine(artifact, ring, precision=precision)
+    refused = str(description.get("fused_refused", ""))
+    return OrtStepEngine(artifact, precision=precision, fused_refused=refused)
 
 
 def _without_records(manifest: Manifest) -> Manifest:

@@ -9,11 +9,11 @@ that is a tenth of a millisecond.
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from inference.artifact import Artifact
 from inference.follower import require_window_of
 from inference.pipeline import Pipeline
 from inference.preparation import PreparationRequest, take
@@ -21,42 +21,49 @@ from inference.rehearsal import REHEARSED_INSTRUMENT
 from inference.symbol_models import PlacedModel
 from lob.errors import InputError
 from lob.rows import RowPath
-from lob.venues import Venue
+from lob.venues import Venue, make_decoder
 from serve.model_preparer import ModelPreparer
 
 TURN_S = 0.000_02
 """How long the thread that loads keeps the interpreter's lock once another thread asks for it."""
 
-TOUCHING_ROWS = 3
+FIRST_ROWS = 3
+"""What an engine takes before it takes a symbol's: a session of onnxruntime is slow at its first calls."""
 
 
-@dataclass(frozen=True, kw_only=True)
 class ModelSource:
-    """Where models come from, and how a service runs them."""
+    """Where models come from, and how a service runs them.
 
-    models_dir: Path | None
-    engine: str
-    precision: str
-    venue: Venue
-    depth: int | None
-    preparer: ModelPreparer = field(default_factory=ModelPreparer)
+    `ready` and `close` may be called on other threads than the service's; `ready` on one at a time.
+    """
+
+    def __init__(
+        self, *, models_dir: Path | None, engine: str, precision: str, venue: Venue, depth: int | None
+    ) -> None:
+        self._models_dir = models_dir
+        self._engine = engine
+        self._precision = precision
+        self._venue: Venue = venue
+        self._depth = depth
+        self._preparer = ModelPreparer()
+        self._rows: RowPath | None = None
 
     def ready(
         self, model: str, rows: Mapping[str, RowPath], loaded: Sequence[PlacedModel]
     ) -> dict[str, PlacedModel]:
         """The artifact called `model`, verified, running and warm, placed on each symbol's `rows`.
 
-        What one of `loaded` holds already is shared, not loaded again. May take seconds, on any thread.
-        Raises ArtifactError where it does not verify or run, InputError where a symbol's rows do not suit it.
+        What one of `loaded` holds already is shared, not loaded again. May take seconds. Raises ArtifactError
+        where it does not verify or run, InputError where a symbol's rows do not suit it.
         """
-        preparation = self.preparer.prepare(
+        preparation = self._preparer.prepare(
             PreparationRequest(
                 model=model,
-                models_dir=None if self.models_dir is None else str(self.models_dir),
-                engine=self.engine,
-                precision=self.precision,
-                venue=self.venue,
-                depth=self.depth,
+                models_dir=None if self._models_dir is None else str(self._models_dir),
+                engine=self._engine,
+                precision=self._precision,
+                venue=self._venue,
+                depth=self._depth,
             )
         )
         artifact = preparation.artifact
@@ -67,31 +74,35 @@ class ModelSource:
                 raise InputError(f"{symbol}: {error}") from error
         same = next((one.engine for one in loaded if one.artifact.sha256 == artifact.sha256), None)
         with _short_turns():
-            pipeline = Pipeline.create(
-                artifact,
-                REHEARSED_INSTRUMENT,
-                engine=take(preparation) if same is None else same,
-                precision=self.precision,
-                venue=self.venue,
-                depth=self.depth,
-            )
-            _touch(pipeline)
+            own_rows = self._own_rows(artifact)
+            ring = own_rows.window
+            engine = take(preparation, ring) if same is None else same.another(ring)
+            Pipeline(own_rows, engine, artifact)  # which loads the kernel that goes from frames to answers
+            for _ in range(FIRST_ROWS):
+                ring.append(np.zeros(ring.feature_count, np.float32))
+                engine.push(ring.latest())
             return {
-                symbol: PlacedModel(artifact=artifact, engine=pipeline.engine.another(path.window))
+                symbol: PlacedModel(artifact=artifact, engine=engine.another(path.window))
                 for symbol, path in rows.items()
             }
 
     def close(self) -> None:
         """Make no further models ready; one that is under way is given up."""
-        self.preparer.close()
+        self._preparer.close()
 
-
-def _touch(pipeline: Pipeline) -> None:
-    """Take some rows, since the first ones take a session of onnxruntime longer."""
-    ring = pipeline.rows.window
-    for _ in range(TOUCHING_ROWS):
-        ring.append(np.zeros(ring.feature_count, np.float32))
-        pipeline.engine.push(ring.latest())
+    def _own_rows(self, artifact: Artifact) -> RowPath:
+        """Rows of no symbol, on which a model does first what is slow the first time."""
+        manifest = artifact.manifest
+        if self._rows is None or self._rows.window.length != manifest.window_length:
+            self._rows = RowPath(
+                make_decoder(self._venue),
+                REHEARSED_INSTRUMENT,
+                artifact.schema,
+                manifest.sampling,
+                manifest.window_length,
+                depth=self._depth,
+            )
+        return self._rows
 
 
 @contextmanager

@@ -3,15 +3,17 @@
 from pathlib import Path
 
 import msgspec
-import numpy as np
 import pytest
 
 from inference.artifact import Artifact
 from inference.engines.engine import Description
+from inference.engines.fused import FusedEngine
 from inference.pipeline import Pipeline
 from inference.preparation import Preparation, PreparationRequest, prepare, take
 from inference.rehearsal import REHEARSED_INSTRUMENT, made_up_frames
 from lob.errors import ArtifactError, InputError
+from lob.rows import RowPath
+from lob.venues import make_decoder
 
 FRAMES = 60
 
@@ -26,6 +28,11 @@ def request(artifact: Artifact, **changes: object) -> PreparationRequest:
         depth=50,
     )
     return msgspec.structs.replace(asked, **changes)
+
+
+def rows_of(artifact: Artifact) -> RowPath:
+    length = artifact.manifest.window_length
+    return RowPath(make_decoder("bybit"), REHEARSED_INSTRUMENT, window_length=length, depth=50)
 
 
 def through_json(preparation: Preparation) -> Preparation:
@@ -60,7 +67,8 @@ def test_what_is_taken_answers_as_what_was_prepared_bit_for_bit(
     asked = request(reduced_artifact, engine=engine, precision=precision)
     preparation = through_json(prepare(asked, tmp_path / "packed"))
     artifact = preparation.artifact
-    taken = Pipeline.create(artifact, REHEARSED_INSTRUMENT, engine=take(preparation), precision=precision)
+    rows = rows_of(artifact)
+    taken = Pipeline(rows, take(preparation, rows.window), artifact)
     own = Pipeline.create(reduced_artifact, REHEARSED_INSTRUMENT, engine=engine, precision=precision)
     expected = answers(own)
     assert len(expected) > FRAMES // 2
@@ -90,8 +98,7 @@ def test_why_another_engine_serves_is_handed_on(
     monkeypatch.setattr("inference.engines.fused.TOLERANCES", {"float32": -1.0})
     preparation = prepare(request(artifact), tmp_path / "packed")
     assert preparation.packed is None
-    engine = take(through_json(preparation))
-    assert not isinstance(engine, str)
+    engine = take(through_json(preparation), rows_of(artifact).window)
     assert engine.name == "ort-step"
     assert "at most -1 is allowed" in str(engine.describe()["fused_refused"])
 
@@ -114,7 +121,7 @@ def test_packed_weights_that_were_altered_are_refused(
     else:
         path.write_bytes(spoil(path.read_bytes()))
     with pytest.raises(ArtifactError, match=said):
-        take(preparation)
+        take(preparation, rows_of(artifact).window)
 
 
 def test_a_model_that_cannot_serve_is_refused(artifact: Artifact, tmp_path: Path) -> None:
@@ -127,6 +134,6 @@ def test_a_model_that_cannot_serve_is_refused(artifact: Artifact, tmp_path: Path
 
 
 def test_packed_weights_begin_on_a_page(artifact: Artifact, tmp_path: Path) -> None:
-    engine = take(prepare(request(artifact), tmp_path / "packed"))
-    assert not isinstance(engine, str)
-    assert np.asarray(engine.packed().words).ctypes.data % 4096 == 0  # type: ignore[union-attr]
+    engine = take(prepare(request(artifact), tmp_path / "packed"), rows_of(artifact).window)
+    assert isinstance(engine, FusedEngine)
+    assert engine.packed().words.ctypes.data % 4096 == 0
