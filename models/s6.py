@@ -49,7 +49,11 @@ class S6Block(nn.Module):
         """
         config = self.config
         E, N, R = config.inner_width, config.state_size, config.dt_rank
-        x, z = torch.split(self.in_proj(x), [E, E], dim=-1)  # (B, T, E), (B, T, E)
+        if last_row:
+            z = x[:, -1:] @ self.in_proj.weight[:, E:]  # (B, 1, E): other rows' gates are not read
+            x = x @ self.in_proj.weight[:, :E]  # (B, T, E)
+        else:
+            x, z = torch.split(self.in_proj(x), [E, E], dim=-1)  # (B, T, E), (B, T, E)
         x, conv_state = causal_conv(x, self.conv_weight, self.conv_bias, conv_state)
         x = silu(x)  # (B, T, E)
         dt, k, q = torch.split(self.x_proj(x), [R, N, N], dim=-1)  # (B, T, R), (B, T, N), (B, T, N)
@@ -65,6 +69,6 @@ class S6Block(nn.Module):
         else:
             y = state_space_scan(v, dt, A.T, k, q)  # (B, T, E)
         if last_row:
-            x, y, z = x[:, -1:], y[:, -1:], z[:, -1:]  # (B, 1, E) each
+            x, y = x[:, -1:], y[:, -1:]  # (B, 1, E) each
         y = (y + x * self.D) * silu(z)  # (B, T, E)
         return self.out_proj(y), conv_state, scan_state

@@ -54,7 +54,11 @@ class SSDBlock(nn.Module):
         """
         config = self.config
         E, N, P = config.inner_width, config.state_size, config.head_width
-        z, xkq, dt = torch.split(self.in_proj(x), self.parts, dim=-1)
+        if last_row:
+            z = x[:, -1:] @ self.in_proj.weight[:, :E]  # (B, 1, E): other rows' gates are not read
+            xkq, dt = torch.split(x @ self.in_proj.weight[:, E:], self.parts[1:], dim=-1)
+        else:
+            z, xkq, dt = torch.split(self.in_proj(x), self.parts, dim=-1)
         xkq, conv_state = causal_conv(xkq, self.conv_weight, self.conv_bias, conv_state)
         x, k, q = torch.split(silu(xkq), [E, N, N], dim=-1)  # (B, T, E), (B, T, N), (B, T, N)
         A = -torch.exp(self.A_log)  # (H,)
@@ -67,7 +71,7 @@ class SSDBlock(nn.Module):
             y, scan_state = ssd_chunked(v.view(*v.shape[:-1], -1, P), g, k, q, scan_state, config.chunk_rows)
             y = y.flatten(-2)  # (B, T, E)
         if last_row:
-            x, y, z = x[:, -1:], y[:, -1:], z[:, -1:]  # (B, 1, E) each
+            x, y = x[:, -1:], y[:, -1:]  # (B, 1, E) each
         y = y + x * (self.D @ self.head_of_channel)  # (B, T, E)
         y = rms_norm(y * silu(z), self.norm_weight, EPSILON)  # (B, T, E)
         return self.out_proj(y), conv_state, scan_state

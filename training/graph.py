@@ -143,10 +143,12 @@ def _fold(model: onnx_ir.Model) -> None:
 def _name_constants(graph: onnx_ir.Graph) -> None:
     """Weights by their name in the model; what is computed from weights alone by the operators, too.
 
-    `-exp(A_log)` of layer 0 becomes `layers.0.block.A_log.exp.neg`; of two weights the first gives the name.
+    `-exp(A_log)` of layer 0 becomes `layers.0.block.A_log.exp.neg`; of two weights the first gives the name,
+    and a second one of a name has a number behind it.
     """
     constant: set[onnx_ir.Value] = set()
     weights: set[onnx_ir.Value] = set()
+    named_so: Counter[str] = Counter()
     for name, value in list(graph.initializers.items()):
         weights.add(value)
         value.name = name.removeprefix(PREFIX)
@@ -156,7 +158,9 @@ def _name_constants(graph: onnx_ir.Graph) -> None:
             continue
         named = [value for value in read if value in weights]
         if named:
-            node.outputs[0].name = f"{named[0].name}.{node.op_type.lower()}"
+            name = f"{named[0].name}.{node.op_type.lower()}"
+            node.outputs[0].name = f"{name}.{named_so[name]}" if named_so[name] else name
+            named_so[name] += 1
             weights.add(node.outputs[0])
         else:
             constant.add(node.outputs[0])

@@ -47,6 +47,21 @@ def test_the_files_are_valid_and_of_versions_that_onnxruntime_runs(model_graphs,
 
 
 @pytest.mark.parametrize("block", BLOCKS)
+def test_the_last_layer_of_a_window_has_a_matrix_for_the_gate_of_one_row(model_graphs, random_model, block):
+    graph = onnx.load_from_string(model_graphs(block, "small")["window"]).graph
+    tensors = {each.name: numpy_helper.to_array(each) for each in graph.initializer}
+    model = random_model(block, "small")
+    cut = [name for name in tensors if name.startswith("layers.1.block.in_proj.weight")]
+    assert len(cut) == 2
+    inner = model.config.inner_width
+    whole = model.layers[1].block.in_proj.weight.detach().numpy()
+    gate = whole[:, :inner] if block == "ssd" else whole[:, inner:]
+    rest = whole[:, inner:] if block == "ssd" else whole[:, :inner]
+    assert any(np.array_equal(tensors[name], gate) for name in cut)
+    assert any(np.array_equal(tensors[name], rest) for name in cut)
+
+
+@pytest.mark.parametrize("block", BLOCKS)
 def test_weights_keep_their_names_and_values(model_graphs, random_model, block):
     model = random_model(block, "small")
     graph = onnx.load_from_string(model_graphs(block, "small")["step"]).graph
