@@ -26,6 +26,8 @@ from training.scan_lowering import lower_scans
 OPSET = 23
 PREFIX = "model."
 LARGEST_FOLDED = 1 << 24  # bytes of a constant that is computed now rather than at every start
+FIRST_ALONE = frozenset({"SkipSimplifiedLayerNormalization"})
+"""Operators of onnxruntime's own domain whose outputs after the first need not be written."""
 
 
 class _Step(nn.Module):
@@ -138,6 +140,22 @@ def _fold(model: onnx_ir.Model) -> None:
         passes.RemoveUnusedOpsetsPass(),
         passes.NameFixPass(),
     )(model)
+    _leave_out_unread(model.graph)
+
+
+def _leave_out_unread(graph: onnx_ir.Graph) -> None:
+    """Unname the outputs that nothing reads: onnxruntime makes each named one anew at every call.
+
+    `RemoveUnusedNodesPass` does so for the operators that ONNX itself defines, and knows no other's.
+    """
+    answers = set(graph.outputs)
+    for node in graph:
+        if node.op_type not in FIRST_ALONE:
+            continue
+        read = [index for index, value in enumerate(node.outputs) if value.uses() or value in answers]
+        for index in set(range(1, len(node.outputs))).difference(read):
+            node.outputs[index].name = ""
+        node.resize_outputs(max(read, default=0) + 1)
 
 
 def _name_constants(graph: onnx_ir.Graph) -> None:

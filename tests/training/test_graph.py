@@ -112,6 +112,14 @@ def test_a_step_has_few_nodes(model_graphs):
 
 
 @pytest.mark.parametrize("block", BLOCKS)
+def test_a_step_writes_nothing_that_nobody_reads(model_graphs, block):
+    graph = onnx.load_from_string(model_graphs(block, "small")["step"]).graph
+    written = [name for node in graph.node for name in node.output if name]
+    read = {name for node in graph.node for name in node.input} | {each.name for each in graph.output}
+    assert set(written) <= read
+
+
+@pytest.mark.parametrize("block", BLOCKS)
 def test_batch_and_time_are_open_in_the_window_graph(model_graphs, random_model, spot_dataset, block):
     session = ort.InferenceSession(model_graphs(block, "small")["window"], providers=["CPUExecutionProvider"])
     model = random_model(block, "small")
