@@ -120,7 +120,7 @@ class Worker:
         errors.seek(max(0, errors.seek(0, os.SEEK_END) - _LAST_WORDS_BYTES))
         words = " | ".join(errors.read().decode(errors="replace").splitlines())
         ended = f"was ended by signal {-code}" if code < 0 else f"ended with code {code}"
-        late = ", for taking too long" if self.took_too_long else ""
+        late = ", for taking too long: this machine has no time to spare" if self.took_too_long else ""
         return f"the process that makes it ready {ended}{late}{': ' if words else ''}{words}"
 
     def end(self) -> None:
