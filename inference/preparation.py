@@ -1,15 +1,16 @@
 """A model made ready by one process for another: what takes long, or keeps the interpreter, is done there.
 
 `prepare` does what a start does: the artifact is verified, its engine chosen, packed, held against
-`ort-step` and rehearsed, which compiles its kernels onto the disk. What it hands over is small, but for the
-packed weights, which lie in a file; `take` makes an engine of it and checks nothing again. So both sides run
-the same program on the same machine, and nobody else writes to the folder of the file.
+`ort-step` and rehearsed, which compiles its kernels onto the disk. What it hands over is a small record, and
+the packed weights as they lie in memory; `take` makes an engine of them and checks nothing again. So both
+sides run the same program on the same machine.
 """
 
-import hashlib
 from pathlib import Path
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 
 from inference.artifact import MANIFEST_FILE, Artifact, manifest_schema
 from inference.engines.engine import Engine
@@ -24,9 +25,10 @@ from inference.manifest import Manifest
 from inference.pipeline import Pipeline
 from inference.registry import load_named
 from inference.rehearsal import REHEARSED_INSTRUMENT, warm_up
-from lob.errors import ArtifactError
 from lob.venues import Venue
 from lob.window import RingWindow
+
+Words = npt.NDArray[np.float32]
 
 
 class PreparationRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,14 +42,6 @@ class PreparationRequest(msgspec.Struct, frozen=True, kw_only=True):
     depth: int | None
 
 
-class PackedFile(msgspec.Struct, frozen=True, kw_only=True):
-    """A file of packed weights: the words of an `inference.fused.packed_model.PackedModel`."""
-
-    path: str
-    sha256: str
-    sizes: ModelSizes
-
-
 class Preparation(msgspec.Struct, frozen=True, kw_only=True, tag="prepared"):
     """A model that is ready: its artifact, what its engine says of itself, and the weights of a fused one.
 
@@ -59,7 +53,8 @@ class Preparation(msgspec.Struct, frozen=True, kw_only=True, tag="prepared"):
     sha256: str
     manifest: Manifest
     description: dict[str, str | int]
-    packed: PackedFile | None
+    sizes: ModelSizes | None
+    """Those of a fused engine, whose packed weights come with this; None for others."""
 
     @property
     def artifact(self) -> Artifact:
@@ -72,9 +67,20 @@ class Preparation(msgspec.Struct, frozen=True, kw_only=True, tag="prepared"):
             sha256=self.sha256,
         )
 
+    @property
+    def precision(self) -> str:
+        """The number format that the engine answers in."""
+        return str(self.description["precision"])
 
-def prepare(request: PreparationRequest, packed_path: Path) -> Preparation:
-    """Make a model ready as a start would, and write its packed weights, where it has some, to `packed_path`.
+    def room(self) -> Words:
+        """Where the packed weights are to be read into; empty where there are none."""
+        if self.sizes is None:
+            return aligned_words(0)
+        return aligned_words(parameter_words(self.sizes, weight_format(self.precision)))
+
+
+def prepare(request: PreparationRequest) -> tuple[Preparation, Words]:
+    """A model made ready as by a start, and its packed weights, `Preparation.room` of them.
 
     Raises ArtifactError where it does not verify, run or answer, InputError for an engine or number format
     that is none or that it does not have.
@@ -91,26 +97,28 @@ def prepare(request: PreparationRequest, packed_path: Path) -> Preparation:
     )
     warm_up(pipeline)
     engine = pipeline.engine
-    return Preparation(
+    packed = engine.packed() if isinstance(engine, FusedEngine) else None
+    preparation = Preparation(
         directory=str(artifact.directory.absolute()),
         sha256=artifact.sha256,
         manifest=_without_records(artifact.manifest),
         description=dict(engine.describe()),
-        packed=_write_packed(engine.packed(), packed_path) if isinstance(engine, FusedEngine) else None,
+        sizes=None if packed is None else packed.sizes,
     )
+    return preparation, preparation.room() if packed is None else packed.words
 
 
-def take(preparation: Preparation, ring: RingWindow) -> Engine:
-    """The engine that was prepared, on `ring`, before its first row.
+def take(preparation: Preparation, words: Words, ring: RingWindow) -> Engine:
+    """The engine that was prepared, with the packed weights `words`, on `ring`, before its first row.
 
-    Raises ArtifactError where the packed weights are not those that were written, and where onnxruntime
-    refuses the graph here.
+    Raises ArtifactError where onnxruntime refuses the graph here.
     """
-    packed, artifact = preparation.packed, preparation.artifact
-    description = preparation.description
-    if packed is not None:
-        return FusedEngine.of_packed(artifact, _read_packed(packed, description))
-    precision = str(description["precision"])
+    artifact, description, precision = preparation.artifact, preparation.description, preparation.precision
+    if preparation.sizes is not None:
+        packed = PackedModel(
+            sizes=preparation.sizes, precision=precision, words=words, description=description
+        )
+        return FusedEngine.of_packed(artifact, packed)
     if description["engine"] == OrtWindowEngine.name:
         return OrtWindowEngine(artifact, ring, precision=precision)
     refused = str(description.get("fused_refused", ""))
@@ -128,22 +136,3 @@ def _without_records(manifest: Manifest) -> Manifest:
         recorded_answers=None,
         libraries={},
     )
-
-
-def _write_packed(packed: PackedModel, path: Path) -> PackedFile:
-    content = packed.words.tobytes()
-    path.write_bytes(content)
-    return PackedFile(path=str(path), sha256=hashlib.sha256(content).hexdigest(), sizes=packed.sizes)
-
-
-def _read_packed(file: PackedFile, description: dict[str, str | int]) -> PackedModel:
-    precision = str(description["precision"])
-    words = aligned_words(parameter_words(file.sizes, weight_format(precision)))
-    try:
-        with Path(file.path).open("rb", buffering=0) as content:
-            read = content.readinto(words)  # type: ignore[arg-type]  # an array is a buffer
-    except OSError as error:
-        raise ArtifactError(f"{file.path}: cannot be read: {error.strerror}") from error
-    if read != words.nbytes or hashlib.sha256(words.data).hexdigest() != file.sha256:
-        raise ArtifactError(f"{file.path}: {read} bytes came that are not the {words.nbytes} written there")
-    return PackedModel(sizes=file.sizes, precision=precision, words=words, description=description)

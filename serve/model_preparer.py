@@ -10,11 +10,13 @@ import sys
 import tempfile
 import threading
 from contextlib import suppress
+from io import BufferedReader
 from typing import Final
 
 import msgspec
+import numpy as np
 
-from inference.preparation import Preparation, PreparationRequest
+from inference.preparation import Preparation, PreparationRequest, Words
 from lob.errors import ArtifactError, InputError
 from serve.admin_access import TOKEN_VARIABLE
 from serve.preparation_worker import Refusal
@@ -28,6 +30,8 @@ END_S: Final = 1.0
 _LAST_WORDS_BYTES: Final = 2_000
 
 _answers = msgspec.json.Decoder(Preparation | Refusal)
+_Error = {"artifact": ArtifactError, "input": InputError}
+_NO_WORDS: Words = np.empty(0, np.float32)
 
 
 class ModelPreparer:
@@ -39,8 +43,8 @@ class ModelPreparer:
         self._closed = False
         self._asking = threading.Lock()
 
-    def prepare(self, request: PreparationRequest) -> Preparation:
-        """Have a model made ready; waits until it is.
+    def prepare(self, request: PreparationRequest) -> tuple[Preparation, Words]:
+        """Have a model made ready; waits until it is. Answers what `inference.preparation.take` takes.
 
         Raises ArtifactError and InputError as `inference.preparation.prepare`, and ArtifactError where the
         process does not come to an answer, or not in time.
@@ -52,9 +56,11 @@ class ModelPreparer:
                 if self._closed:
                     break
                 worker = self._running_worker()
-                answer = worker.ask(line, self._timeout_s)
-                if answer:
-                    return _prepared(answer)
+                answer, words = worker.ask(line, self._timeout_s)
+                if isinstance(answer, Preparation):
+                    return answer, words
+                if answer is not None:
+                    raise _Error[answer.fault](answer.reason)
                 reason = worker.last_words()
                 if worker.took_too_long:
                     break
@@ -99,20 +105,29 @@ class Worker:
         """Whether it cannot be asked any more."""
         return self.process.poll() is not None
 
-    def ask(self, line: bytes, timeout_s: float) -> bytes:
-        """The line that answers `line`; empty where the process ended, or was killed after `timeout_s`."""
-        assert self.process.stdin is not None, "its input is a pipe"
-        assert self.process.stdout is not None, "its output is a pipe"
+    def ask(self, line: bytes, timeout_s: float) -> tuple[Preparation | Refusal | None, Words]:
+        """What answers `line`; None where the process ended, or was killed after `timeout_s`."""
         alarm = threading.Timer(timeout_s, self._kill)
         alarm.start()
         try:
-            self.process.stdin.write(line)
-            self.process.stdin.flush()
-            return self.process.stdout.readline()
+            return self._ask(line)
         except BrokenPipeError:
-            return b""
+            return None, _NO_WORDS
         finally:
             alarm.cancel()
+
+    def _ask(self, line: bytes) -> tuple[Preparation | Refusal | None, Words]:
+        requests, answers = self.process.stdin, self.process.stdout
+        assert requests is not None, "its input is a pipe"
+        assert isinstance(answers, BufferedReader), "its output is a pipe"
+        requests.write(line)
+        requests.flush()
+        answer = answers.readline()
+        if not answer:
+            return None, _NO_WORDS
+        came = _answers.decode(answer)
+        words = came.room() if isinstance(came, Preparation) else _NO_WORDS
+        return came if answers.readinto(words.data) == words.nbytes else None, words
 
     def last_words(self) -> str:
         """Wait for its end; how it came about, and what the process said last."""
@@ -142,11 +157,3 @@ class Worker:
     def _kill(self) -> None:
         self.took_too_long = True
         self.process.kill()
-
-
-def _prepared(answer: bytes) -> Preparation:
-    """What came ready; raises what was refused."""
-    came = _answers.decode(answer)
-    if isinstance(came, Preparation):
-        return came
-    raise ArtifactError(came.reason) if came.fault == "artifact" else InputError(came.reason)

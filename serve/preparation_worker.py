@@ -1,16 +1,14 @@
 """The process in which models are made ready: requests on its standard input, answers on its standard output.
 
-Both are JSON, one object a line. It gives way to whoever serves, and ends when its input does, or when
-nothing was asked for a while: it holds as much memory as a service.
+Both are JSON, one object a line; a model's packed weights follow its line as they lie in memory. The process
+gives way to whoever serves, and ends when its input does, or when nothing was asked for a while: it holds as
+much memory as a service.
 """
 
 import os
 import queue
 import signal
-import sys
 import threading
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Final, Literal
 
 import msgspec
@@ -32,26 +30,26 @@ class Refusal(msgspec.Struct, frozen=True, kw_only=True, tag="refused"):
 def main() -> None:
     """Answer requests until the input ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C in the terminal is meant for the service
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # not without removing the folder
-    answers = os.fdopen(os.dup(1), "wb", buffering=0)
+    answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever a library prints is no answer
     _give_way()
     requests: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     threading.Thread(target=_read, args=(requests,), daemon=True).start()
-    with TemporaryDirectory(prefix="mambalob-model-") as folder:
-        packed_path = Path(folder) / "packed"
-        while line := _next(requests):
-            request = msgspec.json.decode(line, type=PreparationRequest)
-            answers.write(msgspec.json.encode(answer_to(request, packed_path)) + b"\n")
+    while line := _next(requests):
+        answer, words = answer_to(msgspec.json.decode(line, type=PreparationRequest))
+        answers.write(msgspec.json.encode(answer) + b"\n")
+        answers.write(words)
+        answers.flush()
 
 
-def answer_to(request: PreparationRequest, packed_path: Path) -> Preparation | Refusal:
+def answer_to(request: PreparationRequest) -> tuple[Preparation | Refusal, bytes]:
     """What came of a request; whatever is no fault of the model or the request is raised."""
     try:
-        return prepare(request, packed_path)
+        preparation, words = prepare(request)
     except MambalobError as error:
         fault: Literal["artifact", "input"] = "artifact" if isinstance(error, ArtifactError) else "input"
-        return Refusal(fault=fault, reason=str(error))
+        return Refusal(fault=fault, reason=str(error)), b""
+    return preparation, words.tobytes()
 
 
 def _read(requests: "queue.SimpleQueue[bytes]") -> None:

@@ -1,7 +1,7 @@
 """A model made ready for a running service while ticks go on in it.
 
 Nearly all of it happens in a process of its own (`serve.model_preparer`). What is left for a thread here is
-to read the packed weights, or open a session, and to take some rows with them. Python code on that thread
+to take the packed weights, or open a session, and to take some rows with them. Python code on that thread
 gives the interpreter's lock back when asked only after `sys.getswitchinterval()`, 5 ms by default; meanwhile
 that is a tenth of a millisecond.
 """
@@ -56,7 +56,7 @@ class ModelSource:
         What one of `loaded` holds already is shared, not loaded again. May take seconds. Raises ArtifactError
         where it does not verify or run, InputError where a symbol's rows do not suit it.
         """
-        preparation = self._preparer.prepare(
+        preparation, words = self._preparer.prepare(
             PreparationRequest(
                 model=model,
                 models_dir=None if self._models_dir is None else str(self._models_dir),
@@ -76,7 +76,7 @@ class ModelSource:
         with _short_turns():
             own_rows = self._own_rows(artifact)
             ring = own_rows.window
-            engine = take(preparation, ring) if same is None else same.another(ring)
+            engine = take(preparation, words, ring) if same is None else same.another(ring)
             Pipeline(own_rows, engine, artifact)  # which loads the kernel that goes from frames to answers
             for _ in range(FIRST_ROWS):
                 ring.append(np.zeros(ring.feature_count, np.float32))

@@ -1,15 +1,12 @@
 """A model that one process made ready is taken by another: the same answers, and nothing that was altered."""
 
-from pathlib import Path
-
 import msgspec
 import pytest
 
 from inference.artifact import Artifact
 from inference.engines.engine import Description
-from inference.engines.fused import FusedEngine
 from inference.pipeline import Pipeline
-from inference.preparation import Preparation, PreparationRequest, prepare, take
+from inference.preparation import Preparation, PreparationRequest, Words, prepare, take
 from inference.rehearsal import REHEARSED_INSTRUMENT, made_up_frames
 from lob.errors import ArtifactError, InputError
 from lob.rows import RowPath
@@ -35,8 +32,12 @@ def rows_of(artifact: Artifact) -> RowPath:
     return RowPath(make_decoder("bybit"), REHEARSED_INSTRUMENT, window_length=length, depth=50)
 
 
-def through_json(preparation: Preparation) -> Preparation:
-    return msgspec.json.decode(msgspec.json.encode(preparation), type=Preparation)
+def handed_over(preparation: Preparation, words: Words) -> tuple[Preparation, Words]:
+    """As one that came through a pipe."""
+    came = msgspec.json.decode(msgspec.json.encode(preparation), type=Preparation)
+    room = came.room()
+    room[:] = words
+    return came, room
 
 
 def answers(pipeline: Pipeline) -> list[list[list[float]]]:
@@ -62,13 +63,13 @@ def without_pages(description: Description) -> dict[str, str | int]:
     ],
 )
 def test_what_is_taken_answers_as_what_was_prepared_bit_for_bit(
-    reduced_artifact: Artifact, tmp_path: Path, engine: str, precision: str
+    reduced_artifact: Artifact, engine: str, precision: str
 ) -> None:
     asked = request(reduced_artifact, engine=engine, precision=precision)
-    preparation = through_json(prepare(asked, tmp_path / "packed"))
+    preparation, words = handed_over(*prepare(asked))
     artifact = preparation.artifact
     rows = rows_of(artifact)
-    taken = Pipeline(rows, take(preparation, rows.window), artifact)
+    taken = Pipeline(rows, take(preparation, words, rows.window), artifact)
     own = Pipeline.create(reduced_artifact, REHEARSED_INSTRUMENT, engine=engine, precision=precision)
     expected = answers(own)
     assert len(expected) > FRAMES // 2
@@ -77,10 +78,8 @@ def test_what_is_taken_answers_as_what_was_prepared_bit_for_bit(
     assert preparation.description["precision"] == precision
 
 
-def test_the_artifact_is_the_same_without_the_records_of_its_training(
-    artifact: Artifact, tmp_path: Path
-) -> None:
-    came = through_json(prepare(request(artifact), tmp_path / "packed")).artifact
+def test_the_artifact_is_the_same_without_the_records_of_its_training(artifact: Artifact) -> None:
+    came = handed_over(*prepare(request(artifact)))[0].artifact
     assert (came.sha256, came.directory, came.schema) == (
         artifact.sha256,
         artifact.directory,
@@ -92,48 +91,25 @@ def test_the_artifact_is_the_same_without_the_records_of_its_training(
         assert getattr(came.manifest, name) == getattr(own, name)
 
 
-def test_why_another_engine_serves_is_handed_on(
-    artifact: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_why_another_engine_serves_is_handed_on(artifact: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("inference.engines.fused.TOLERANCES", {"float32": -1.0})
-    preparation = prepare(request(artifact), tmp_path / "packed")
-    assert preparation.packed is None
-    engine = take(through_json(preparation), rows_of(artifact).window)
+    preparation, words = handed_over(*prepare(request(artifact)))
+    assert preparation.sizes is None
+    assert words.size == 0
+    engine = take(preparation, words, rows_of(artifact).window)
     assert engine.name == "ort-step"
     assert "at most -1 is allowed" in str(engine.describe()["fused_refused"])
 
 
-@pytest.mark.parametrize(
-    ("spoil", "said"),
-    [
-        (lambda content: content[:-1] + bytes([content[-1] ^ 1]), "that are not the"),
-        (lambda content: content[:-4], "that are not the"),
-        (None, "cannot be read: No such file"),
-    ],
-)
-def test_packed_weights_that_were_altered_are_refused(
-    artifact: Artifact, tmp_path: Path, spoil: object, said: str
-) -> None:
-    path = tmp_path / "packed"
-    preparation = prepare(request(artifact), path)
-    if spoil is None:
-        path.unlink()
-    else:
-        path.write_bytes(spoil(path.read_bytes()))
-    with pytest.raises(ArtifactError, match=said):
-        take(preparation, rows_of(artifact).window)
-
-
-def test_a_model_that_cannot_serve_is_refused(artifact: Artifact, tmp_path: Path) -> None:
-    path = tmp_path / "packed"
+def test_a_model_that_cannot_serve_is_refused(artifact: Artifact) -> None:
     with pytest.raises(ArtifactError, match="absent"):
-        prepare(request(artifact, model="absent"), path)
+        prepare(request(artifact, model="absent"))
     with pytest.raises(InputError, match="precision: 'float16' came"):
-        prepare(request(artifact, precision="float16"), path)
-    assert not path.exists()
+        prepare(request(artifact, precision="float16"))
 
 
-def test_packed_weights_begin_on_a_page(artifact: Artifact, tmp_path: Path) -> None:
-    engine = take(prepare(request(artifact), tmp_path / "packed"), rows_of(artifact).window)
-    assert isinstance(engine, FusedEngine)
-    assert engine.packed().words.ctypes.data % 4096 == 0
+def test_packed_weights_are_read_to_where_a_page_begins(artifact: Artifact) -> None:
+    preparation, words = prepare(request(artifact))
+    room = preparation.room()
+    assert room.size == words.size > 0
+    assert room.ctypes.data % 4096 == 0

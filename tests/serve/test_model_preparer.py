@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from inference.preparation import PreparationRequest, take
+from inference.preparation import PreparationRequest, prepare, take
 from lob.errors import ArtifactError, InputError
 from lob.window import RingWindow
 from serve.admin_access import TOKEN_VARIABLE
@@ -45,10 +45,6 @@ def pid(preparer: ModelPreparer) -> int:
     return preparer._worker.process.pid
 
 
-def folder_of(preparation: object) -> Path:
-    return Path(preparation.packed.path).parent
-
-
 def begin(preparer: ModelPreparer, asked: PreparationRequest) -> "Future[object]":
     """Ask on another thread, of a process that is stopped; it has been asked when this returns."""
     os.kill(pid(preparer), signal.SIGSTOP)
@@ -76,12 +72,15 @@ def begin(preparer: ModelPreparer, asked: PreparationRequest) -> "Future[object]
 def test_a_model_is_made_ready_by_another_process_and_the_next_by_the_same(
     preparer: ModelPreparer, asked: PreparationRequest
 ) -> None:
-    first = preparer.prepare(asked)
+    preparation, words = preparer.prepare(asked)
     child = pid(preparer)
     assert child != os.getpid()
-    assert first.artifact.name == "tiny"
-    assert take(first, RingWindow(WINDOW_LENGTH, 44)).name == "fused"
-    assert preparer.prepare(msgspec.structs.replace(asked, engine="ort-step")).packed is None
+    own, own_words = prepare(asked)
+    assert preparation == own
+    assert words.tobytes() == own_words.tobytes()
+    assert take(preparation, words, RingWindow(WINDOW_LENGTH, 44)).name == "fused"
+    preparation, words = preparer.prepare(msgspec.structs.replace(asked, engine="ort-step"))
+    assert (preparation.sizes, words.size) == (None, 0)
     assert pid(preparer) == child
 
 
@@ -90,7 +89,7 @@ def test_refusals_come_across_as_what_they_are(preparer: ModelPreparer, asked: P
         preparer.prepare(msgspec.structs.replace(asked, model="absent"))
     with pytest.raises(InputError, match="engine: 'none' came"):
         preparer.prepare(msgspec.structs.replace(asked, engine="none"))
-    assert preparer.prepare(asked).artifact.name == "tiny"
+    assert preparer.prepare(asked)[0].artifact.name == "tiny"
 
 
 def test_a_process_that_was_killed_in_between_is_replaced(
@@ -99,7 +98,7 @@ def test_a_process_that_was_killed_in_between_is_replaced(
     preparer.prepare(asked)
     child = pid(preparer)
     os.kill(child, signal.SIGKILL)
-    assert preparer.prepare(asked).artifact.name == "tiny"
+    assert preparer.prepare(asked)[0].artifact.name == "tiny"
     assert pid(preparer) != child
 
 
@@ -110,7 +109,7 @@ def test_a_process_that_is_killed_over_a_model_is_replaced_once(
     child = pid(preparer)
     future = begin(preparer, asked)
     os.kill(child, signal.SIGKILL)
-    assert future.result(60).artifact.name == "tiny"
+    assert future.result(60)[0].artifact.name == "tiny"
     assert pid(preparer) != child
 
 
@@ -127,15 +126,7 @@ def test_a_process_that_ends_over_a_model_again_costs_that_model_alone(
         ):
             preparer.prepare(asked)
     assert (tmp_path / "python.runs").read_text() == "once\nonce\n"
-    assert preparer.prepare(asked).artifact.name == "tiny"
-
-
-def test_the_end_of_a_process_removes_its_folder(preparer: ModelPreparer, asked: PreparationRequest) -> None:
-    folder = folder_of(preparer.prepare(asked))
-    assert folder.is_dir()
-    assert folder.stat().st_mode & 0o077 == 0
-    preparer.close()
-    assert not folder.exists()
+    assert preparer.prepare(asked)[0].artifact.name == "tiny"
 
 
 def test_what_takes_too_long_is_given_up(asked: PreparationRequest) -> None:
@@ -171,4 +162,4 @@ def test_our_code_runs_whatever_the_working_directory_holds(
     (tmp_path / "serve").mkdir()
     (tmp_path / "serve" / "__init__.py").write_text("raise SystemExit('not this one')")
     monkeypatch.chdir(tmp_path)
-    assert preparer.prepare(asked).artifact.name == "tiny"
+    assert preparer.prepare(asked)[0].artifact.name == "tiny"
