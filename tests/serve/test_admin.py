@@ -81,7 +81,7 @@ async def running(scripted_exchange, models_dir: Path, **options: object) -> Asy
         try:
             async with (
                 connect(f"ws://{host}:{port}/v1/stream", close_timeout=0.2, max_queue=None) as client,
-                httpx.AsyncClient(base_url=f"http://{host}:{port}", timeout=30) as web,
+                httpx.AsyncClient(base_url=f"http://{host}:{port}", timeout=240) as web,
             ):
                 await client.send('{"op":"subscribe","args":["prediction.BTCUSDT"]}')
                 assert json.loads(await client.recv())["success"]
