@@ -88,17 +88,17 @@ class SwitchCounts(msgspec.Struct, frozen=True, kw_only=True):
 class SwitchingService:
     """One symbol of a service on `source`, its models in `models_dir`; call it within one event loop."""
 
-    def __init__(self, source: FrameSource, models_dir: Path, models: list[str]) -> None:
+    def __init__(self, source: FrameSource, models_dir: Path, models: list[str], engine: str) -> None:
         self.models = models
         self.artifact = load_model(models[0], models_dir)
-        self.pipeline = Pipeline.create(self.artifact, source.instrument, venue=source.venue)
+        self.pipeline = Pipeline.create(self.artifact, source.instrument, engine=engine, venue=source.venue)
         warm_up(self.pipeline)
         self.hub = Hub([source.instrument.symbol], AnchoredClock())
         self.publisher = PredictionPublisher(self.pipeline, self.hub)
         self.switcher = ModelSwitcher(
             {source.instrument.symbol: self.publisher.models},
             self.hub,
-            ModelSource(models_dir=models_dir, engine="auto", precision="float32", venue="bybit", depth=None),
+            ModelSource(models_dir=models_dir, engine=engine, precision="float32", venue="bybit", depth=None),
             shadow_sink=ShadowLog(None).put,
             waiting_frames=lambda: 0,
         )

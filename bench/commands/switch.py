@@ -23,6 +23,7 @@ from bench.report import Report, machine_report, print_report, report_of
 from bench.switching import RATE, Mode, SwitchCounts, SwitchingService, Ticks
 from bench.terminal import table_console
 from bench.weights import Block, Size
+from inference.engines.selection import ENGINE_NAMES
 from inference.model_store import ModelStore
 from inference.registry import VERSION_MARK
 from inference.training_extra import INSTALL_TRAINING_EXTRA
@@ -67,6 +68,13 @@ class SwitchReport(Report, frozen=True, kw_only=True):
     help="The models' state-space block.",
 )
 @click.option(
+    "--engine",
+    type=click.Choice(ENGINE_NAMES),
+    default="auto",
+    show_default=True,
+    help="What runs the models.",
+)
+@click.option(
     "--switches",
     type=click.IntRange(1, 100_000),
     default=1_000,
@@ -80,7 +88,14 @@ class SwitchReport(Report, frozen=True, kw_only=True):
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of what is drawn.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
 def command(
-    size: Size, block: Block, switches: int, seconds: float, cpu: int | None, seed: int, as_json: bool
+    size: Size,
+    block: Block,
+    engine: str,
+    switches: int,
+    seconds: float,
+    cpu: int | None,
+    seed: int,
+    as_json: bool,
 ) -> None:
     """Switch models under 100 times Bybit's rate: no tick may be missed, doubled, or more than 1 ms late.
 
@@ -101,7 +116,7 @@ def command(
         service: list[SwitchingService] = []
 
         async def measured() -> list[Ticks]:
-            service.append(SwitchingService(source, folder / "models", models))
+            service.append(SwitchingService(source, folder / "models", models, engine))
             ticks = int(seconds * 50 * RATE)
             try:
                 return [

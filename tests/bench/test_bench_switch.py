@@ -30,13 +30,16 @@ def test_the_command_accounts_for_every_switch_and_every_tick() -> None:
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("mode", ["loaded", "anew"])
-async def test_every_switch_is_seen_and_every_tick_accounted_for(mode: Mode) -> None:
+@pytest.mark.parametrize(("mode", "engine"), [("loaded", "auto"), ("anew", "auto"), ("anew", "ort-step")])
+async def test_every_switch_is_seen_and_every_tick_accounted_for(mode: Mode, engine: str) -> None:
     source = kept_in_memory(seeded_source(1), 5_000)
     versions = [load_model(name).manifest.version for name in SHIPPED]
     names = [f"{name}@{version}" for name, version in zip(SHIPPED, versions, strict=True)]
-    service = SwitchingService(source, shipped_models(), names)
-    counts = service.counts(await service.run(mode, switches=4, ticks=600, seed=1))
+    service = SwitchingService(source, shipped_models(), names, engine)
+    try:
+        counts = service.counts(await service.run(mode, switches=4, ticks=600, seed=1))
+    finally:
+        service.switcher.close()
     assert counts.switches == counts.switches_seen == 4
     assert (counts.missed, counts.doubled) == (0, 0)
     assert counts.ticks >= 600
@@ -45,7 +48,7 @@ async def test_every_switch_is_seen_and_every_tick_accounted_for(mode: Mode) -> 
 @pytest.mark.anyio
 async def test_a_tick_that_was_lost_or_came_twice_is_found() -> None:
     source = kept_in_memory(seeded_source(1), 300)
-    service = SwitchingService(source, shipped_models(), ["sim-ssd-small"])
+    service = SwitchingService(source, shipped_models(), ["sim-ssd-small"], "auto")
     found = await service.run("steady", switches=0, ticks=400, seed=1)
     counts = service.counts(found)
     assert (counts.missed, counts.doubled) == (0, 0)
