@@ -43,6 +43,11 @@ _STATUS_MASK = (1 << OUTCOME_SHIFT) - 1
 _ROW, _SNAPSHOT, _NO_ROW = RowStatus.ROW.value, RowStatus.SNAPSHOT.value, RowStatus.NO_ROW.value
 _APPLIED = frozenset({_ROW, _SNAPSHOT, _NO_ROW, RowStatus.ONE_SIDED.value})
 _IGNORED = RowStatus.IGNORED.value
+_NOT_JSON, _NOT_BOOK, _MALFORMED = (
+    RowStatus.NOT_JSON.value,
+    RowStatus.NOT_BOOK.value,
+    RowStatus.MALFORMED.value,
+)
 _KEPT_FOR_SNAPSHOT = frozenset({RowStatus.WAITING.value, RowStatus.GAP.value})
 
 
@@ -135,8 +140,7 @@ class RowPath:
         self._goes_on = go_on
         message = self._message = self.decoder.decode(frame)
         if not isinstance(message, BookUpdate):
-            not_json = isinstance(message, Malformed)
-            code = RowStatus.NOT_JSON.value if not_json else RowStatus.NOT_BOOK.value
+            code = _NOT_JSON if isinstance(message, Malformed) else _NOT_BOOK
         elif (message.symbol != self.symbol and message.symbol) or (
             message.depth != self._depth and not self._takes_depth(message)
         ):
@@ -149,6 +153,10 @@ class RowPath:
             code = self._on_change(message)
         self._counts[code] += 1
         return _STATUSES[code]
+
+    def count_unnamed(self, *, readable: bool) -> None:
+        """Count a frame that names no stream, which changes nothing, as `on_frame` would."""
+        self._counts[_NOT_BOOK if readable else _NOT_JSON] += 1
 
     def go_on_with(self, sequel: RowSequel | None) -> None:
         """Have rows gone on with by `sequel` from now on; by none where it is None.
@@ -231,6 +239,11 @@ class RowPath:
     def counters(self) -> dict[str, int]:
         """How many frames came to each `RowStatus`, by its lower-case name."""
         return {status.name.lower(): count for status, count in zip(_STATUSES, self._counts, strict=True)}
+
+    @property
+    def unreadable(self) -> int:
+        """How many frames were no JSON, or held levels that could not be read."""
+        return self._counts[_NOT_JSON] + self._counts[_MALFORMED]
 
     @property
     def held_snapshot(self) -> bool:

@@ -15,6 +15,7 @@ from serve.admin_access import AdminAccess
 from serve.model_switcher import BusyError, ModelSwitcher
 from serve.model_views import SwitcherView
 from serve.responses import JsonResponse, Problem
+from serve.turns import Turns
 
 MAXIMUM_BODY_BYTES = 4_096
 MAXIMUM_WAIT_S = 60.0
@@ -54,9 +55,16 @@ Body = TypeVar("Body", bound=msgspec.Struct)
 
 
 def add_admin_routes(
-    app: FastAPI, switcher: ModelSwitcher, access: AdminAccess, known: Callable[[], Awaitable[list[str]]]
+    app: FastAPI,
+    switcher: ModelSwitcher,
+    access: AdminAccess,
+    known: Callable[[], Awaitable[list[str]]],
+    turns: Turns,
 ) -> None:
-    """Add the routes below /v1/admin to `app`; `known` names the models that can be asked for."""
+    """Add the routes below /v1/admin to `app`; `known` names the models that can be asked for.
+
+    Answers that name all symbols take `turns` with the frames.
+    """
 
     async def answered(request: Request, work: Callable[[], Awaitable[SwitcherView]]) -> Response:
         """What `work` answers, if the request is admitted; a problem with its status where it raises one."""
@@ -68,7 +76,7 @@ def add_admin_routes(
         if status == 429:
             return JsonResponse(Problem("too many requests"), 429, headers={"Retry-After": "1"})
         try:
-            return JsonResponse(await work())
+            return JsonResponse(await turns.encode(await work(), "symbols"))
         except _RefusedError as error:
             return JsonResponse(Problem(str(error)), error.status)
         except BusyError as error:
@@ -79,7 +87,7 @@ def add_admin_routes(
     @app.get("/v1/admin/models", include_in_schema=False)
     async def places(request: Request) -> Response:
         async def work() -> SwitcherView:
-            return msgspec.structs.replace(switcher.view(), known=await known())
+            return msgspec.structs.replace(await switcher.view(), known=await known())
 
         return await answered(request, work)
 

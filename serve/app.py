@@ -1,15 +1,17 @@
 """The HTTP routes and the websocket route, over a hub and its streams; nothing here touches the tick path."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Annotated
+from typing import Annotated, Any
 
+import msgspec
 from fastapi import FastAPI, Path, Query, WebSocket
 from fastapi.responses import Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from inference.prediction import Prediction
 from lob.errors import InputError
+from lob.sync import SymbolState
 from serve.clock import AnchoredClock
 from serve.hub import Hub, Topic
 from serve.responses import (
@@ -17,6 +19,7 @@ from serve.responses import (
     Health,
     JsonResponse,
     ModelList,
+    PiecesResponse,
     Problem,
     Readiness,
     SymbolList,
@@ -25,6 +28,10 @@ from serve.responses import (
     document_structs,
 )
 from serve.stream import StreamServer
+from serve.turns import SharedWork, Turns
+
+SYMBOLS_A_TURN = 64
+"""Symbols whose state is looked at between two turns of the event loop, half a microsecond each."""
 
 BookReader = Callable[[int], BookView]
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
@@ -49,19 +56,29 @@ def create_app(
     *,
     hub: Hub,
     streams: StreamServer,
-    list_models: Callable[[], ModelList],
+    list_models: Callable[[], Awaitable[ModelList]],
     books: Mapping[str, BookReader],
-    list_symbols: Callable[[], SymbolList],
-    render_metrics: Callable[[], bytes],
+    list_symbols: Callable[[], Awaitable[SymbolList]],
+    metrics_page: Callable[[], Coroutine[Any, Any, Sequence[bytes]]],
+    turns: Turns,
     clock: AnchoredClock,
     version: str,
     lifespan: Lifespan | None = None,
 ) -> FastAPI:
-    """The application; `books` reads the first levels of each symbol's book."""
+    """The application.
+
+    `books` reads the first levels of each symbol's book; `metrics_page` answers the metrics' text in pieces.
+    What has to do with all symbols takes `turns` with the frames.
+    """
     app = FastAPI(
         title="mambalob", version=version, description=DESCRIPTION, lifespan=lifespan, redoc_url=None
     )
     started_ns = clock.now_ns()
+
+    async def answer_symbols() -> msgspec.Raw:
+        return await turns.encode(await list_symbols(), "symbols")
+
+    symbols_answer, metrics_answer = SharedWork(answer_symbols), SharedWork(metrics_page)
 
     @app.get(
         "/v1/predictions/{symbol}",
@@ -102,12 +119,12 @@ def create_app(
     @app.get("/v1/symbols", responses=answers(ok=(SymbolList, "The symbols of the service")))
     async def symbols() -> Response:
         """The symbols the service follows: their states, the time in each, and what has happened to each."""
-        return JsonResponse(list_symbols())
+        return JsonResponse(await symbols_answer.outcome())
 
     @app.get("/v1/models", responses=answers(ok=(ModelList, "The models of the service")))
     async def models() -> Response:
         """The models the service knows, and which symbols each is serving."""
-        return JsonResponse(list_models())
+        return JsonResponse(await turns.encode(await list_models(), "models"))
 
     @app.head("/healthz", include_in_schema=False)
     @app.get("/healthz", responses=answers(ok=(Health, "The process answers")))
@@ -124,22 +141,39 @@ def create_app(
     )
     async def readiness() -> Response:
         """Whether every symbol is live, and if not, why."""
-        statuses = [SymbolStatus(t.symbol, t.state.value, t.reason) for t in hub.topics.values()]
-        waiting = [f"{t.symbol} is {t.state.value}: {t.reason}" for t in hub.topics.values() if not t.live]
-        return JsonResponse(Readiness(not waiting, "; ".join(waiting), statuses), 503 if waiting else 200)
+        statuses = await turns.map(_status, hub.topics.values(), SYMBOLS_A_TURN)
+        found = await turns.map(_why_not_ready, statuses, SYMBOLS_A_TURN)
+        waiting = [why for why in found if why]
+        answer = await turns.encode(Readiness(not waiting, "; ".join(waiting), statuses), "symbols")
+        return JsonResponse(answer, 503 if waiting else 200)
 
     @app.get("/metrics", response_class=Response)
     async def metrics() -> Response:
         """Counters and latencies in Prometheus' text format."""
-        return Response(render_metrics(), media_type=CONTENT_TYPE_LATEST)
+        return PiecesResponse(await metrics_answer.outcome(), turns, CONTENT_TYPE_LATEST)
 
     @app.websocket("/v1/stream")
     async def stream(websocket: WebSocket) -> None:
         await streams.serve(websocket)
 
     document_structs(app)
+    app.openapi()  # made now and kept: it takes milliseconds, and the first who asks is not to cost them
     return app
 
 
+def _status(topic: Topic) -> SymbolStatus:
+    return SymbolStatus(topic.symbol, topic.state.value, topic.reason)
+
+
+def _why_not_ready(status: SymbolStatus) -> str:
+    live = status.state == SymbolState.LIVE.value
+    return "" if live else _in_words(status.symbol, status.state, status.reason)
+
+
 def _not_live(topic: Topic) -> Problem:
-    return Problem(f"{topic.symbol} is {topic.state.value}: {topic.reason}", topic.state.value, topic.reason)
+    state = topic.state.value
+    return Problem(_in_words(topic.symbol, state, topic.reason), state, topic.reason)
+
+
+def _in_words(symbol: str, state: str, reason: str) -> str:
+    return f"{symbol} is {state}: {reason}"

@@ -13,7 +13,9 @@ from urllib.parse import urlencode, urlsplit
 
 import msgspec
 
+from lob.binance import BinanceDecoder
 from lob.errors import InputError
+from lob.messages import Malformed
 from serve.bybit_stream import check_stream_url, check_symbol, printable
 from serve.http_get import HttpError, http_get
 from serve.instrument_cache import InstrumentInfo
@@ -129,6 +131,7 @@ class BinanceStream:
 
     def __init__(self, url: str, category: str) -> None:
         self._rest_url = rest_url(url, category)
+        self._decoder = BinanceDecoder()
         self._named = msgspec.json.Decoder(_Named)
         self._answer = msgspec.json.Decoder(_Answer)
 
@@ -147,6 +150,10 @@ class BinanceStream:
             return self._named.decode(frame).stream
         except (ValueError, RecursionError):
             return ""
+
+    def is_readable(self, frame: bytes) -> bool:
+        """Whether `frame` can be read, whatever it holds."""
+        return not isinstance(self._decoder.decode(frame), Malformed)
 
     def reply_in(self, frame: bytes) -> Reply | None:
         """The answer to a request in `frame`; None for any other frame."""

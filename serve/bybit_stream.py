@@ -14,7 +14,7 @@ import msgspec
 
 from lob.bybit import DEPTHS, FULL, BybitDecoder, book_topic
 from lob.errors import InputError
-from lob.messages import WHOLE_BOOK, Acknowledgement, VenueError
+from lob.messages import WHOLE_BOOK, Acknowledgement, Malformed, VenueError
 from serve.rate_bound import RequestRate
 from serve.venue_stream import Operation, Reply, Topic
 
@@ -165,6 +165,10 @@ class BybitStream:
             return self._named.decode(frame).topic
         except (ValueError, RecursionError):
             return ""
+
+    def is_readable(self, frame: bytes) -> bool:
+        """Whether `frame` can be read, whatever it holds."""
+        return not isinstance(self._decoder.decode(frame), Malformed)
 
     def reply_in(self, frame: bytes) -> Reply | None:
         """The answer to a subscription in `frame`; None for any other frame."""

@@ -8,6 +8,7 @@ import asyncio
 import logging
 import math
 from collections.abc import Mapping
+from functools import partial
 
 from lob.errors import InputError
 from serve.bybit_stream import printable
@@ -17,11 +18,15 @@ from serve.feed_counters import FeedCounters
 from serve.heartbeat import Heartbeat
 from serve.rate_bound import RateBound
 from serve.subscription import Step, Subscription
+from serve.turns import Turns
 from serve.unreadable_frames import UnreadableFrames
 from serve.venue_connection import ConnectionEndedError, StampedConnection
 from serve.venue_stream import Operation, Reply, VenueStream
 
 logger = logging.getLogger(__name__)
+
+TOPICS_A_TURN = 32
+"""Topics looked at between two turns of the event loop, a microsecond or two each."""
 
 
 class RefusedSubscriptionError(InputError):
@@ -136,9 +141,10 @@ class FeedConnection:
                 self._deliver(one, frame, receive_ns)
             return
         self._counters.unnamed_frames += 1
+        readable = self._venue.is_readable(frame)
         for one in self._all:
             if not one.refused:
-                one.consumer.on_frame(frame, receive_ns)
+                one.consumer.on_unnamed_frame(frame, receive_ns, readable=readable)
         reply = self._venue.reply_in(frame)
         if reply is not None:
             self._on_reply(reply)
@@ -147,34 +153,39 @@ class FeedConnection:
         """Do what the policies say, in time; raises what ends the connection."""
         interval_s = self._config.check_interval_s
         checked_s = self._now_s()
+        turns = Turns()
         while True:
             now_s = self._now_s()
             if now_s - checked_s >= interval_s:
                 checked_s = now_s
                 now_ns = self._clock.now_ns()
-                for one in self._all:
-                    one.consumer.check_freshness(now_ns)
-                self._unreadable.check(now_s)
+                await turns.map(partial(_check_freshness, now_ns), self._all, TOPICS_A_TURN)
+                await self._unreadable.check(now_s, turns)
             if self._fetch_failure is not None:
                 raise self._fetch_failure
             await self._heartbeat.check(now_s)
-            self._check_progress(now_s)
+            await self._check_progress(now_s, turns)
             wake_s = checked_s + interval_s
             self._attention.clear()
-            for one in self._all:
+            for number, one in enumerate(self._all, 1):
                 step, due_s = one.next_step(now_s)
                 if step is not Step.NOTHING:
                     due_s = await self._take(one, step)
                 wake_s = min(wake_s, due_s)
+                if number % TOPICS_A_TURN == 0:
+                    await turns.give_way()
             try:
                 async with asyncio.timeout(max(0.0, wake_s - self._now_s())):
                     await self._attention.wait()
             except TimeoutError:
                 pass
 
-    def _check_progress(self, now_s: float) -> None:
+    async def _check_progress(self, now_s: float, turns: Turns) -> None:
         """Raises what it means that no topic gets any further."""
         deciding = self._deciding
+        if not all(await turns.map(lambda one: one.obstacle(now_s), deciding, TOPICS_A_TURN)):
+            return
+        # Some may have got on while others were looked at; one turn decides, and no frames flow in this case.
         obstacles = [one.obstacle(now_s) for one in deciding]
         if not all(obstacles):
             return
@@ -286,3 +297,7 @@ class FeedConnection:
             return next((one for one in pending if one.pending_id == reply.request_id), None)
         named = [one for one in pending if one.topic.name in reply.message]
         return next(iter(named or pending), None)
+
+
+def _check_freshness(now_ns: int, one: Subscription) -> None:
+    one.consumer.check_freshness(now_ns)

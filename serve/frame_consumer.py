@@ -4,11 +4,7 @@ from typing import Protocol
 
 
 class FrameConsumer(Protocol):
-    """Takes a topic's frames in; everything is synchronous and short.
-
-    Frames that name no topic go to every consumer: replies, and what cannot be read and may have been
-    anybody's.
-    """
+    """Takes a topic's frames in; everything is synchronous and short."""
 
     @property
     def keeps_book(self) -> bool:
@@ -38,6 +34,12 @@ class FrameConsumer(Protocol):
 
     def on_frame(self, frame: bytes, receive_ns: int) -> None:
         """One message, as it came. May raise ConnectionEndedError to have the connection given up."""
+
+    def on_unnamed_frame(self, frame: bytes, receive_ns: int, *, readable: bool) -> None:
+        """A frame that names no topic, told to every consumer: a reply, or what nobody can read.
+
+        With hundreds of topics each does no more than it has to.
+        """
 
     def check_freshness(self, now_ns: int) -> object:
         """It is `now_ns`: decide whether the stream has stalled."""

@@ -38,8 +38,18 @@ class ConnectionLimits:
             raise InputError(f"request_timeout_s: {self.request_timeout_s} came, above 0 is allowed")
 
 
+@dataclass(kw_only=True)
+class ConnectionCounters:
+    """How many connections were cut off."""
+
+    full: int = 0
+    """As many stood as may."""
+    late: int = 0
+    """A request did not become whole in time."""
+
+
 class BoundedHTTPProtocol(H11Protocol):
-    """uvicorn's protocol under `ConnectionLimits`."""
+    """uvicorn's protocol under `ConnectionLimits`; what it cuts off it counts in `counters`."""
 
     def __init__(
         self,
@@ -49,15 +59,18 @@ class BoundedHTTPProtocol(H11Protocol):
         _loop: asyncio.AbstractEventLoop | None = None,
         *,
         limits: ConnectionLimits,
+        counters: ConnectionCounters,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self._limits = limits
+        self._counters = counters
         self._deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         """Take the connection in, or cut it off where as many stand as may."""
         super().connection_made(transport)
         if len(self.connections) > self._limits.connections:
+            self._counters.full += 1
             transport.abort()
         else:
             self._watch()
@@ -85,4 +98,5 @@ class BoundedHTTPProtocol(H11Protocol):
             self._deadline = self.loop.call_later(self._limits.request_timeout_s, self._cut_off)
 
     def _cut_off(self) -> None:
+        self._counters.late += 1
         self.transport.abort()

@@ -13,8 +13,9 @@ slowest, a task per message loses the order, a queue per client grows.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from itertools import islice
 from typing import TypeAlias
 
 from inference.prediction import Prediction
@@ -36,6 +37,9 @@ from serve.messages import (
 )
 from serve.socket_protocol import text_frame
 from serve.state_times import StateTimes
+
+NAMED_SYMBOLS = 10
+"""So many are named where another came: a service may have hundreds, and anybody may ask for what is not."""
 
 MAXIMUM_WAITING_STATES = 16
 MAXIMUM_WAITING_REPLIES = 64
@@ -311,6 +315,7 @@ class Hub:
         return encode_text(StateMessage(topic.name, "state", topic.seq, now_ms, data))
 
 
-def _listed(names: Iterable[str]) -> str:
-    """Names for an error message, each cut to a length that cannot flood it."""
-    return ", ".join(map(shorten, names)) or "nothing"
+def _listed(names: Collection[str]) -> str:
+    """Names for an error message, so many and each so short that they cannot flood it."""
+    listed = ", ".join(map(shorten, islice(names, NAMED_SYMBOLS))) or "nothing"
+    return f"{listed} and {len(names) - NAMED_SYMBOLS:,} more" if len(names) > NAMED_SYMBOLS else listed

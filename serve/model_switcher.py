@@ -18,8 +18,12 @@ from serve.hub import Hub
 from serve.messages import ModelData, shorten
 from serve.model_views import PlaceView, ShadowView, SwitcherView, SymbolModelsView
 from serve.ready_model import ModelSource
+from serve.turns import Turns
 
 logger = logging.getLogger(__name__)
+
+SYMBOLS_A_TURN = 32
+"""Symbols whose models are told of between two turns of the event loop, a microsecond or so each."""
 
 ROWS_A_STEP = 4
 """Rows that each model takes between two turns of the event loop: 0.1 ms with the base size's `fused`."""
@@ -54,6 +58,7 @@ class ModelSwitcher:
         self._source = source
         self._shadow_sink = shadow_sink
         self._waiting_frames = waiting_frames
+        self._turns = Turns(waiting_frames)
         self._told = dict.fromkeys(self.symbols, 0)
         self._work = asyncio.Event()
         self._settled = asyncio.Event()
@@ -82,7 +87,11 @@ class ModelSwitcher:
         """
         async with self._changing(f"activate {model}"):
             ready = await self._ready(model, self._chosen(symbols))
-            placed = {symbol: one for symbol, one in ready.items() if not self._serves(symbol, one)}
+            placed: dict[str, PlacedModel] = {}
+            for symbol, one in ready.items():
+                if not self._serves(symbol, one):
+                    placed[symbol] = one
+                await self._turns.give_way()  # where two manifests are alike, comparing them takes a while
             if not placed:
                 raise InputError(f"model: {next(iter(ready.values())).title} serves already")
             await self._take_over(placed)
@@ -119,8 +128,8 @@ class ModelSwitcher:
             for symbol, one in (await self._ready(model, self._chosen(symbols))).items():
                 self.symbols[symbol].begin_shadow(one, self._shadow_sink)
                 self.symbols[symbol].wake()
-                await asyncio.sleep(0)
-            return self.view()
+                await self._turns.give_way()
+            return await self.view()
 
     async def end_shadow(self, symbols: Sequence[str]) -> SwitcherView:
         """Let nothing answer in the shadow for `symbols` (none: all)."""
@@ -128,15 +137,15 @@ class ModelSwitcher:
             for symbol in self._chosen(symbols):
                 self.symbols[symbol].end_shadow()
                 self.symbols[symbol].wake()
-            return self.view()
+                await self._turns.give_way()
+            return await self.view()
 
-    def view(self) -> SwitcherView:
-        """Which model has which place."""
-        return SwitcherView(
-            operation=self.operation,
-            failures=self.failures,
-            symbols=[_symbol_view(symbol, models) for symbol, models in self.symbols.items()],
+    async def view(self) -> SwitcherView:
+        """Which model has which place; each symbol's are those of one instant."""
+        symbols = await self._turns.map(
+            lambda item: _symbol_view(*item), self.symbols.items(), SYMBOLS_A_TURN
         )
+        return SwitcherView(operation=self.operation, failures=self.failures, symbols=symbols)
 
     def close(self) -> None:
         """Give up a load that is under way."""
@@ -173,7 +182,7 @@ class ModelSwitcher:
         for symbol, one in placed.items():
             self.symbols[symbol].take_over(one)
             self.symbols[symbol].wake()
-            await asyncio.sleep(0)
+            await self._turns.give_way()
 
     def _tell(self, symbol: str, models: SymbolModels) -> None:
         self._told[symbol] = models.switches
@@ -228,7 +237,7 @@ class ModelSwitcher:
                     await self._settled.wait()
         except TimeoutError:
             pass
-        return self.view()
+        return await self.view()
 
     def _chosen(self, symbols: Sequence[str]) -> list[str]:
         """`symbols` as they came, each once; all where none came. Raises InputError for one not served."""

@@ -55,8 +55,7 @@ class PredictionPublisher:
     @property
     def unreadable_frames(self) -> int:
         """Frames that are no JSON, or book messages with levels that cannot be read."""
-        counters = self._pipeline.rows.counters
-        return counters["not_json"] + counters["malformed"]
+        return self._pipeline.rows.unreadable
 
     def on_frame(self, frame: bytes, receive_ns: int) -> None:
         """Take a frame in; publish its prediction if it gave one.
@@ -80,6 +79,10 @@ class PredictionPublisher:
             self._hub.publish(prediction)
         if self.models.watching:
             self.models.note(prediction)
+
+    def on_unnamed_frame(self, frame: bytes, receive_ns: int, *, readable: bool) -> None:
+        """Count it: it is nothing to a book."""
+        self._pipeline.rows.count_unnamed(readable=readable)
 
     def on_connected(self) -> None:
         """A new connection stands."""

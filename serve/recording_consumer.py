@@ -88,6 +88,10 @@ class RecordingConsumer:
         elif status in _UNREADABLE:
             self.unreadable_frames += 1
 
+    def on_unnamed_frame(self, frame: bytes, receive_ns: int, *, readable: bool) -> None:
+        """Write it down as any other."""
+        self.on_frame(frame, receive_ns)
+
     def check_freshness(self, now_ns: int) -> None:
         """Flush what was written, and notice a silent feed."""
         if now_ns - self._flushed_ns >= FLUSH_INTERVAL_NS:
@@ -114,7 +118,7 @@ class TradeRecordingConsumer:
     """Writes a trade topic's frames into the file of the symbol's book, in the order in which they came.
 
     A `serve.frame_consumer.FrameConsumer`. There is no book to lose, and a symbol may trade seldom: silence
-    is no stall. Frames that name no topic come to every consumer, and the book's writes them down.
+    is no stall.
     """
 
     keeps_book = False
@@ -148,6 +152,9 @@ class TradeRecordingConsumer:
             self.trades += len(message.trades)
         else:
             self.unreadable_frames += 1
+
+    def on_unnamed_frame(self, frame: bytes, receive_ns: int, *, readable: bool) -> None:
+        """Nothing: the book's consumer writes it down."""
 
     def check_freshness(self, now_ns: int) -> None:
         """Trades need not come."""

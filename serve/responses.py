@@ -1,12 +1,15 @@
 """What the HTTP routes answer with: typed structs, one encoder, and their part of the OpenAPI document."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 from fastapi import FastAPI
 from fastapi.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from inference.prediction import HorizonPrediction, Prediction
+from serve.turns import Turns
 
 
 class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -142,9 +145,27 @@ class JsonResponse(Response):
 
     media_type = "application/json"
 
-    def render(self, content: msgspec.Struct) -> bytes:
-        """The struct's bytes."""
+    def render(self, content: msgspec.Struct | msgspec.Raw) -> bytes:
+        """The struct's bytes; those of one that is encoded already."""
         return msgspec.json.encode(content)
+
+
+class PiecesResponse(Response):
+    """A body in pieces: each goes to the socket in a turn of its own, and as soon as the socket takes it."""
+
+    def __init__(self, pieces: Sequence[bytes], turns: Turns, media_type: str) -> None:
+        length = sum(map(len, pieces))
+        super().__init__(media_type=media_type, headers={"content-length": str(length)})
+        self._pieces = pieces
+        self._turns = turns
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send all of it."""
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        for piece in self._pieces:
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+            await self._turns.give_way()
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 def answers(**by_status: tuple[type[msgspec.Struct], str]) -> dict[int | str, dict[str, Any]]:

@@ -8,7 +8,7 @@ from functools import partial
 import uvicorn
 from fastapi import FastAPI
 
-from serve.http_protocol import BoundedHTTPProtocol, ConnectionLimits
+from serve.http_protocol import BoundedHTTPProtocol, ConnectionCounters, ConnectionLimits
 from serve.socket_protocol import BoundedWebSocketProtocol
 
 PING_INTERVAL_S = 20.0
@@ -33,11 +33,13 @@ class Server(uvicorn.Server):
         last_words: Callable[[], Awaitable[None]],
         limits: ConnectionLimits,
     ) -> None:
+        self.connection_counters = ConnectionCounters()
+        http = partial(BoundedHTTPProtocol, limits=limits, counters=self.connection_counters)
         super().__init__(
             uvicorn.Config(
                 app,
                 lifespan="on",
-                http=partial(BoundedHTTPProtocol, limits=limits),  # type: ignore[arg-type]  # only ever called
+                http=http,  # type: ignore[arg-type]  # only ever called
                 ws=BoundedWebSocketProtocol,
                 ws_max_size=MAXIMUM_FRAME_BYTES,
                 ws_ping_interval=PING_INTERVAL_S,
@@ -51,6 +53,11 @@ class Server(uvicorn.Server):
         )
         self._listener = listener
         self._last_words = last_words
+
+    @property
+    def standing_connections(self) -> int:
+        """How many connections there are now, websockets among them."""
+        return len(self.server_state.connections)
 
     async def run_until_stopped(self) -> None:
         """Serve until `stop`; returns when every connection is closed."""

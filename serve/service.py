@@ -44,7 +44,7 @@ from serve.instrument_watch import ASK_TIMEOUT_S, InstrumentWatch
 from serve.instruments import find_instrument
 from serve.keep_warm import KeepWarmPolicy, WarmKeeper
 from serve.listener import address_of, listen
-from serve.metrics import ServiceCollector, make_renderer
+from serve.metrics import ServiceMetrics
 from serve.model_switcher import ModelSwitcher
 from serve.publisher import PredictionPublisher
 from serve.ready_model import ModelSource
@@ -55,12 +55,16 @@ from serve.shadow_log import ShadowLog, ShadowLogConfig
 from serve.stream import GOING_AWAY, StreamLimits, StreamServer
 from serve.symbol_service import SymbolService
 from serve.trade_consumer import TradeConsumer
+from serve.turns import Turns
 from serve.venue_stream import Topic
 from serve.venue_topics import book_topic, trade_topic, venue_stream
 
 logger = logging.getLogger(__name__)
 
 STOPPING = "the service is stopping"
+
+SYMBOLS_A_TURN = 8
+"""Symbols described between two turns of the event loop, some twenty microseconds each."""
 
 PLAIN_CONNECTIONS = 256
 """How many connections may stand beside the subscribers' own, for requests and for handshakes."""
@@ -151,6 +155,7 @@ class Service:
             self.clock,
             venue=venue_stream(config.venue, config.url, config.category),
         )
+        self._turns = Turns(lambda: self.feed.waiting_frames)
         self.warm_keeper = WarmKeeper(
             config.keep_warm, self.feed, [one.pipeline for one in self.symbols.values()]
         )
@@ -178,11 +183,29 @@ class Service:
             waiting_frames=lambda: self.feed.waiting_frames,
         )
         self._models_at_start = self._summaries(self.artifact)
-        collector = ServiceCollector(
+        app = create_app(
+            hub=self.hub,
+            streams=self.streams,
+            list_models=self._list_models,
+            books={symbol: one.book for symbol, one in self.symbols.items()},
+            list_symbols=self._list_symbols,
+            metrics_page=self._metrics_page,
+            turns=self._turns,
+            clock=self.clock,
+            version=version("mambalob"),
+            lifespan=self._lifespan,
+        )
+        if config.admin_token is not None:
+            access = AdminAccess(config.admin_token, time.monotonic)
+            add_admin_routes(app, self.switcher, access, self._known_models, self._turns)
+        limits = ConnectionLimits(connections=config.limits.connections + PLAIN_CONNECTIONS)
+        self._server = Server(app, self._listener, self._say_last_words, limits)
+        self._metrics = ServiceMetrics(
             symbols=self.symbols,
             feed=self.feed,
             hub=self.hub,
             streams=self.streams,
+            server=self._server,
             warm_keeper=self.warm_keeper,
             shadow_log=self.shadow_log,
             clock=self.clock,
@@ -192,22 +215,6 @@ class Service:
                 "symbols": ",".join(config.symbols),
             },
         )
-        app = create_app(
-            hub=self.hub,
-            streams=self.streams,
-            list_models=self._list_models,
-            books={symbol: one.book for symbol, one in self.symbols.items()},
-            list_symbols=self._list_symbols,
-            render_metrics=make_renderer(collector),
-            clock=self.clock,
-            version=version("mambalob"),
-            lifespan=self._lifespan,
-        )
-        if config.admin_token is not None:
-            access = AdminAccess(config.admin_token, time.monotonic)
-            add_admin_routes(app, self.switcher, access, self._known_models)
-        limits = ConnectionLimits(connections=config.limits.connections + PLAIN_CONNECTIONS)
-        self._server = Server(app, self._listener, self._say_last_words, limits)
 
     @property
     def address(self) -> tuple[str, int]:
@@ -343,24 +350,34 @@ class Service:
     async def _say_last_words(self) -> None:
         for one in self.symbols.values():
             one.publisher.stop(STOPPING)
+            await asyncio.sleep(0)
         await self.streams.close_all(GOING_AWAY, STOPPING)
 
-    def _list_symbols(self) -> SymbolList:
-        return SymbolList([one.view(self.hub, self.feed) for one in self.symbols.values()])
+    async def _metrics_page(self) -> list[bytes]:
+        return await self._metrics.page(self._turns)
+
+    async def _list_symbols(self) -> SymbolList:
+        views = await self._turns.map(
+            lambda one: one.view(self.hub, self.feed), self.symbols.values(), SYMBOLS_A_TURN
+        )
+        return SymbolList(views)
 
     async def _known_models(self) -> list[str]:
         """The names that a model can be asked for by now; the directory is read on another thread."""
         return list(await asyncio.to_thread(known_models, self.config.models_dir))
 
-    def _list_models(self) -> ModelList:
+    async def _list_models(self) -> ModelList:
         """The models in use first, then the others that could be asked for when the service started."""
         serving: dict[tuple[str, str, str], ModelSummary] = {}
-        for symbol, models in self.switcher.symbols.items():
-            placed = models.serving
+
+        def note(symbol: str) -> None:
+            placed = self.switcher.symbols[symbol].serving
             key = (placed.artifact.name, placed.artifact.manifest.version, placed.engine.name)
             if key not in serving:
                 serving[key] = self._summary(placed.artifact, placed.engine.name, self.config.precision, [])
             serving[key].symbols.append(symbol)
+
+        await self._turns.map(note, self.switcher.symbols, SYMBOLS_A_TURN)
         names = {key[:2] for key in serving}
         others = [one for one in self._models_at_start if (one.name, one.version) not in names]
         return ModelList([*serving.values(), *others])

@@ -41,6 +41,10 @@ class TradeConsumer:
         elif isinstance(message, Malformed):
             self.malformed += 1
 
+    def on_unnamed_frame(self, frame: bytes, receive_ns: int, *, readable: bool) -> None:
+        """Count it where it may have been a trade."""
+        self.malformed += not readable
+
     def check_freshness(self, now_ns: int) -> None:
         """Trades need not come."""
 

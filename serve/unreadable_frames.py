@@ -4,8 +4,12 @@ import logging
 from collections.abc import Iterable
 
 from serve.subscription import Subscription
+from serve.turns import Turns
 
 logger = logging.getLogger(__name__)
+
+TOPICS_A_TURN = 128
+"""Topics looked at between two turns of the event loop, some tenths of a microsecond each."""
 
 NAMED_TOPICS = 5
 """So many topics are named on one line."""
@@ -17,14 +21,14 @@ class UnreadableFrames:
     def __init__(self, subscriptions: Iterable[Subscription], every_s: float) -> None:
         self._subscriptions = tuple(subscriptions)
         self._every_s = every_s
-        self._said = [one.consumer.unreadable_frames for one in self._subscriptions]
+        self._said = [_count(one) for one in self._subscriptions]
         self._said_s: float | None = None
 
-    def check(self, now_s: float) -> None:
+    async def check(self, now_s: float, turns: Turns) -> None:
         """Write one line where there are new ones, and the last line is `every_s` old."""
         if self._said_s is not None and now_s - self._said_s < self._every_s:
             return
-        counts = [one.consumer.unreadable_frames for one in self._subscriptions]
+        counts = await turns.map(_count, self._subscriptions, TOPICS_A_TURN)
         if counts == self._said:
             return
         new = [
@@ -42,3 +46,7 @@ class UnreadableFrames:
         )
         self._said = counts
         self._said_s = now_s
+
+
+def _count(one: Subscription) -> int:
+    return one.consumer.unreadable_frames

@@ -66,6 +66,9 @@ class VenueStream(Protocol):
     def topic_of(self, frame: bytes) -> str:
         """The topic in a pushed frame, read as JSON; empty where it has none. Never raises."""
 
+    def is_readable(self, frame: bytes) -> bool:
+        """Whether `frame` can be read, whatever it holds; one that cannot may have been any topic's."""
+
     def reply_in(self, frame: bytes) -> Reply | None:
         """The answer to a subscription in `frame`; None for any other frame. Never raises."""
 

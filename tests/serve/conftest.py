@@ -27,6 +27,7 @@ from serve.listener import address_of, listen
 from serve.responses import BookView, Level, ModelList, SymbolList
 from serve.server import Server
 from serve.stream import StreamLimits, StreamServer
+from serve.turns import Turns
 from tests.tiny_model import WINDOW_LENGTH, tiny_manifest, tiny_model
 from tests.versions import as_version
 from training.graph import graph_bytes
@@ -92,8 +93,12 @@ async def run_app(
     symbols: tuple[str, ...] = ("BTCUSDT",),
     limits: StreamLimits | None = None,
     connection_limits: ConnectionLimits | None = None,
+    metrics: list[bytes] | None = None,
 ) -> AsyncIterator[RunningApp]:
-    """The application on a free port until the block ends, then stopped as the service stops it."""
+    """The application on a free port until the block ends, then stopped as the service stops it.
+
+    `metrics` are the pieces of the page of metrics.
+    """
     clock = AnchoredClock()
     hub = Hub(list(symbols), clock)
     streams = StreamServer(hub, limits or StreamLimits())
@@ -109,13 +114,23 @@ async def run_app(
         yield
         sweeper.cancel()
 
+    async def list_models() -> ModelList:
+        return ModelList([])
+
+    async def list_symbols() -> SymbolList:
+        return SymbolList([])
+
+    async def metrics_page() -> list[bytes]:
+        return metrics or []
+
     app = create_app(
         hub=hub,
         streams=streams,
-        list_models=lambda: ModelList([]),
+        list_models=list_models,
         books={symbol: book(symbol) for symbol in symbols},
-        list_symbols=lambda: SymbolList([]),
-        render_metrics=lambda: b"",
+        list_symbols=list_symbols,
+        metrics_page=metrics_page,
+        turns=Turns(),
         clock=clock,
         version="0",
         lifespan=lifespan,

@@ -172,7 +172,7 @@ async def test_too_few_rows_leave_the_old_model_answering_until_there_are_enough
         for number in range(8, 40, 2):
             messages += await one.play(market_frames[number : number + 2])
         rows = one.service.symbols["BTCUSDT"].pipeline.rows.taken
-        assert one.service.switcher.view().symbols[0].switches == 1
+        assert (await one.service.switcher.view()).symbols[0].switches == 1
     seen = titles(messages)
     assert len(seen) == rows - 4  # the first model's warm-up, and no row after it
     assert seen.index("tiny@4") >= 15 - 4
@@ -243,7 +243,7 @@ async def test_a_corrupted_artifact_is_refused_and_the_old_model_goes_on(
 async def test_what_cannot_be_done_is_said(scripted_exchange, versions_dir, route, body, code, says) -> None:
     async with running(scripted_exchange, versions_dir) as one:
         assert says in (await one.ask(route, code, **body))["detail"]
-        assert one.service.switcher.view().symbols[0].switches == 0
+        assert (await one.service.switcher.view()).symbols[0].switches == 0
 
 
 async def test_the_window_must_be_the_models_own(scripted_exchange, versions_dir, version_sources) -> None:

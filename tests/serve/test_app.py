@@ -1,12 +1,16 @@
 """The HTTP routes on a real socket."""
 
+import asyncio
+
 import httpx
 import msgspec
 import pytest
+from prometheus_client import CONTENT_TYPE_LATEST
 
 from inference.prediction import Prediction
 from lob.sync import SymbolState
 from serve.responses import DOCUMENTED, BookView, Health, Problem, Readiness
+from tests.serve.waiting import until
 
 pytestmark = pytest.mark.anyio
 
@@ -74,6 +78,50 @@ async def test_health_answers_always_and_readiness_when_every_symbol_is_live(run
         answer = await client.get("/readyz")
         assert answer.status_code == 200
         assert answer.json()["ready"] is True
+
+
+async def test_where_there_are_hundreds_of_symbols_few_are_named_and_all_are_waited_for(running_app) -> None:
+    symbols = tuple(f"COIN{number}USDT" for number in range(200))
+    async with running_app(symbols=symbols) as app, httpx.AsyncClient(base_url=app.http) as client:
+        detail = (await client.get("/v1/book/DOGE")).json()["detail"]
+        assert detail.startswith("symbol: 'DOGE' came, 'COIN0USDT', 'COIN1USDT', ")
+        assert detail.endswith(", 'COIN9USDT' and 190 more is served")
+        for symbol in symbols[:-1]:
+            app.go_live(symbol)
+        answer = await client.get("/readyz")
+        assert answer.status_code == 503
+        readiness = msgspec.json.decode(answer.content, type=Readiness)
+        assert readiness.reason == "COIN199USDT is connecting: the service has just started"
+        assert [status.symbol for status in readiness.symbols] == list(symbols)
+        app.go_live(symbols[-1])
+        assert (await client.get("/readyz")).json()["ready"] is True
+
+
+async def test_metrics_come_whole_and_with_their_length_in_however_many_pieces(running_app) -> None:
+    pieces = [b"a 1.0\n", b"b" * 300_000, b" 2.0\n"]
+    async with running_app(metrics=pieces) as app, httpx.AsyncClient(base_url=app.http) as client:
+        for _ in range(2):  # on one connection
+            answer = await client.get("/metrics")
+            assert answer.content == b"".join(pieces)
+            assert answer.headers["content-type"] == CONTENT_TYPE_LATEST
+            assert int(answer.headers["content-length"]) == len(answer.content)
+            assert "transfer-encoding" not in answer.headers
+
+
+async def test_a_reader_that_takes_no_metrics_or_leaves_holds_up_nobody(running_app) -> None:
+    async with (
+        running_app(metrics=[b"x" * 65_536] * 100) as app,
+        httpx.AsyncClient(base_url=app.http) as client,
+    ):
+        _, stuck = await asyncio.open_connection(app.host, app.port, limit=1_024)
+        _, leaving = await asyncio.open_connection(app.host, app.port, limit=1_024)
+        for writer in (stuck, leaving):
+            writer.write(b"GET /metrics HTTP/1.1\r\nHost: here\r\n\r\n")
+        assert len((await client.get("/metrics")).content) == 6_553_600
+        leaving.transport.abort()
+        await until(lambda: app.server.standing_connections == 2)
+        assert (await client.get("/healthz")).status_code == 200
+        stuck.transport.abort()
 
 
 async def test_a_probe_by_head_gets_the_status_without_the_body(running_app) -> None:

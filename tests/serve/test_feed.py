@@ -50,6 +50,9 @@ class Recorder:
     def on_frame(self, frame: bytes, receive_ns: int) -> None:
         self.frames.append((frame, receive_ns))
 
+    def on_unnamed_frame(self, frame: bytes, receive_ns: int, *, readable: bool) -> None:
+        self.frames.append((frame, receive_ns))
+
     def check_freshness(self, now_ns: int) -> None:
         self.checks += 1
 

@@ -32,6 +32,7 @@ class Consumer:
         self.events: list[str] = []
         self.books: list[int] = []
         self.others: list[bytes] = []
+        self.unnamed: list[tuple[bytes, bool]] = []
         self.needs_resync = False
         self.awaits_snapshot = False
         self.keeps_book = True
@@ -50,6 +51,9 @@ class Consumer:
             self.books.append(json.loads(frame)["data"]["u"])
         else:
             self.others.append(frame)
+
+    def on_unnamed_frame(self, frame: bytes, receive_ns: int, *, readable: bool) -> None:
+        self.unnamed.append((frame, readable))
 
     def check_freshness(self, now_ns: int) -> None:
         pass
@@ -103,15 +107,16 @@ async def test_frames_go_to_their_topics_consumer_and_strange_ones_to_nobody(scr
             assert not spaced.startswith('{"topic"')
             await send(spaced)
             await send("no JSON")
-            await until(lambda: b"no JSON" in setting.btc.others)
+            await until(lambda: (b"no JSON", False) in setting.btc.unnamed)
         counters = setting.feed.counters
         assert setting.btc.books == list(range(50))
         assert setting.xrp.books == list(range(100, 150))
         assert setting.eth.books == [7]
         assert (counters.unknown_topics, counters.unnamed_frames) == (2, 4)  # three answers, one unreadable
         for consumer in setting.consumers.values():
-            assert consumer.others[-1] == b"no JSON"  # it may have been anybody's
-            assert len(consumer.others) == 4
+            assert consumer.others == []
+            assert consumer.unnamed[-1] == (b"no JSON", False)  # it may have been anybody's
+            assert [readable for _, readable in consumer.unnamed] == [True, True, True, False]
         subscriptions = setting.feed.subscriptions
         assert [one.counters.frames for one in subscriptions.values()] == [50, 1, 50]
         assert subscriptions["orderbook.50.ETHUSDT"].counters.bytes == len(spaced)

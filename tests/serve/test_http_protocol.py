@@ -8,7 +8,7 @@ import pytest
 from websockets.asyncio.client import connect
 
 from lob.errors import InputError
-from serve.http_protocol import ConnectionLimits
+from serve.http_protocol import ConnectionCounters, ConnectionLimits
 from tests.serve.waiting import until
 
 pytestmark = pytest.mark.anyio
@@ -51,7 +51,8 @@ async def test_half_a_head_is_not_waited_for(running_app, said) -> None:
     async with running_app(connection_limits=SHORT) as app, raw_connection(app) as (reader, writer):
         writer.write(said)
         assert await read_to_end(reader) == b""
-        await until(lambda: not app.server.server_state.connections)
+        await until(lambda: not app.server.standing_connections)
+        assert app.server.connection_counters == ConnectionCounters(late=1)
 
 
 async def test_a_head_that_drips_gains_no_time(running_app) -> None:
@@ -65,7 +66,8 @@ async def test_a_head_that_drips_gains_no_time(running_app) -> None:
         dripping = asyncio.create_task(drip(writer))
         assert await read_to_end(reader) == b""
         dripping.cancel()
-        await until(lambda: not app.server.server_state.connections)
+        await until(lambda: not app.server.standing_connections)
+        assert app.server.connection_counters == ConnectionCounters(late=1)
 
 
 @pytest.mark.parametrize("second", [WHOLE[:20], WHOLE[:-2] + b"Content-Length: 9\r\n\r\nhalf"])
@@ -75,7 +77,8 @@ async def test_a_second_request_that_never_ends_is_not_waited_for(running_app, s
         assert (await reader.readuntil(b"}")).startswith(b"HTTP/1.1 200 ")
         writer.write(second)
         await read_to_end(reader)
-        await until(lambda: not app.server.server_state.connections)
+        await until(lambda: not app.server.standing_connections)
+        assert app.server.connection_counters == ConnectionCounters(late=1)
 
 
 async def test_what_is_whole_in_time_is_answered_and_a_websocket_stays(running_app) -> None:
@@ -97,11 +100,13 @@ async def test_one_connection_more_is_cut_off_and_an_end_makes_room(running_app)
         await held.enter_async_context(connect(app.stream))
         for _ in range(2):
             _, writer = await held.enter_async_context(raw_connection(app))
-        await until(lambda: len(app.server.server_state.connections) == 3)
-        async with raw_connection(app) as (reader, _):
-            assert await read_to_end(reader) == b""
+        await until(lambda: app.server.standing_connections == 3)
+        for count in (1, 2):
+            async with raw_connection(app) as (reader, _):
+                assert await read_to_end(reader) == b""
+            assert app.server.connection_counters == ConnectionCounters(full=count)
         writer.close()
-        await until(lambda: len(app.server.server_state.connections) == 2)
+        await until(lambda: app.server.standing_connections == 2)
         async with httpx.AsyncClient(base_url=app.http) as client:
             assert (await client.get("/healthz")).status_code == 200
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidMessage
 
 from inference.pipeline import Pipeline
 from inference.registry import load_model
@@ -21,6 +22,7 @@ from serve.keep_warm import KeepWarmPolicy
 from serve.listener import listen
 from serve.reconnect import ReconnectPolicy
 from serve.service import Service, ServiceConfig
+from serve.stream import StreamLimits
 from tests.serve.waiting import until
 
 pytestmark = pytest.mark.anyio
@@ -286,6 +288,24 @@ async def test_stopping_tells_subscribers_and_takes_less_than_two_seconds(
             await until(lambda: exchange.connections[0].close_code is not None)
             assert exchange.connections[0].close_code == 1001
         assert time.perf_counter() - began_s < 2
+
+
+async def test_connections_cut_off_for_the_cap_are_in_the_metrics(models_dir, monkeypatch) -> None:
+    monkeypatch.setattr("serve.service.PLAIN_CONNECTIONS", 1)
+    service = Service(configure(models_dir, limits=StreamLimits(connections=2)))
+    async with running(service) as (http, stream), httpx.AsyncClient(base_url=http) as web:
+        async with connect(stream), connect(stream):
+            assert "mambalob_http_connections 3.0" in (await web.get("/metrics")).text
+            for _ in range(2):
+                with pytest.raises((OSError, InvalidMessage)):
+                    await connect(stream)
+            metrics = (await web.get("/metrics")).text
+        for line in (
+            "mambalob_http_connections 3.0",
+            'mambalob_http_cut_off_total{reason="full"} 2.0',
+            'mambalob_http_cut_off_total{reason="late"} 0.0',
+        ):
+            assert line in metrics, line
 
 
 async def test_a_symbol_the_exchange_refuses_ends_the_service_with_its_words(

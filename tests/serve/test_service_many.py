@@ -5,6 +5,7 @@ import contextlib
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from itertools import cycle
 from pathlib import Path
 
 import click
@@ -24,6 +25,7 @@ from serve.commands.serve import command
 from serve.feed_policies import ResyncPolicy, StallPolicy
 from serve.reconnect import ReconnectPolicy
 from serve.service import Service, ServiceConfig
+from serve.turns import Turns
 from tests.serve.waiting import until
 
 pytestmark = pytest.mark.anyio
@@ -205,6 +207,47 @@ async def test_trades_come_on_the_same_connection_and_change_no_prediction(
         assert symbol["trades"]["trades"] == len(trades)
         assert symbol["trades"]["malformed"] == symbol["trades"]["dropped"] == 0
         assert f'mambalob_trades_total{{status="taped",symbol="BTCUSDT"}} {len(trades)}.0' in metrics
+
+
+async def test_frames_are_taken_in_and_a_page_is_made_once_however_many_ask_for_it_meanwhile(
+    models_dir, market_frames, scripted_exchange
+) -> None:
+    symbols = ("BTCUSDT", *(f"COIN{number}USDT" for number in range(60)))
+    async with scripted_exchange() as exchange:
+        exchange.snapshots = False
+        options = {"symbols": symbols, "tick_sizes": dict.fromkeys(symbols, "0.10"), "engine": "ort-step"}
+        service = Service(configure(models_dir, exchange.url, **options))
+        made = []
+        page = service._metrics.page
+
+        async def noted_page(turns: Turns) -> list[bytes]:
+            before = service.feed.counters.frames
+            text = await page(turns)
+            made.append(service.feed.counters.frames - before)
+            return text
+
+        service._metrics.page = noted_page  # type: ignore[method-assign]
+        task = asyncio.create_task(service.run())
+        host, port = service.address
+        await until(lambda: len(exchange.requests) == len(symbols) or task.done())
+        async with httpx.AsyncClient(base_url=f"http://{host}:{port}", timeout=60) as web:
+
+            async def ask() -> list[str]:
+                answers = await asyncio.gather(*(web.get("/metrics") for _ in range(5)))
+                return [answer.text for answer in answers]
+
+            asking = asyncio.create_task(ask())
+            frames = cycle(market_frames)
+            while not asking.done():
+                await exchange.play([next(frames)])
+            texts = await asking
+        service.stop()
+        await task
+    assert len(made) < 5
+    assert max(made) > 10  # frames that were taken in while a page was made
+    for text in texts:
+        assert 'mambalob_symbol_state{state="waiting_snapshot",symbol="COIN59USDT"} 1.0' in text
+        assert text.endswith("\n")
 
 
 def test_a_hundred_symbols_load_the_model_once(models_dir, monkeypatch) -> None:

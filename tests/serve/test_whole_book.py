@@ -135,6 +135,9 @@ class Watcher:
             assert rows.book.usable
             self.predictions += 1
 
+    def on_unnamed_frame(self, frame: bytes, receive_ns: int, *, readable: bool) -> None:
+        self.pipeline.rows.count_unnamed(readable=readable)
+
     def check_freshness(self, now_ns: int) -> None:
         self.pipeline.check_freshness(now_ns)
         self._note()
