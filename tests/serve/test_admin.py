@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+import msgspec
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
 
@@ -17,11 +18,14 @@ from inference.follower import Follower
 from inference.model_store import ModelStore
 from inference.pipeline import Pipeline
 from inference.registry import load_model
+from inference.symbol_models import PlacedModel
 from lob.instrument import Instrument
 from serve.admin_access import AdminToken
+from serve.model_switcher import SYMBOLS_A_TURN
 from serve.reconnect import ReconnectPolicy
 from serve.service import Service, ServiceConfig
 from serve.shadow_log import ShadowLogConfig
+from tests.serve.turn_count import counting_turns
 from tests.versions import as_version
 
 pytestmark = pytest.mark.anyio
@@ -340,3 +344,34 @@ async def test_an_engine_that_fails_beside_the_ticks_costs_its_place_and_nothing
         messages += await one.play(market_frames[40:60])
     assert set(titles(messages)) == {"tiny@1"}
     assert "a model that followed failed" in caplog.text
+
+
+async def test_answers_about_many_symbols_and_a_model_that_serves_already_give_way(
+    scripted_exchange, versions_dir
+) -> None:
+    symbols = ("BTCUSDT", *(f"COIN{number}USDT" for number in range(70)))
+    options = {"symbols": symbols, "tick_sizes": dict.fromkeys(symbols, "0.10")}
+    async with (
+        running(scripted_exchange, versions_dir, **options) as one,
+        counting_turns() as count,
+    ):
+        switcher = one.service.switcher
+        serves = switcher._serves
+
+        def noted(symbol: str, placed: PlacedModel) -> bool:
+            count.note()
+            return serves(symbol, placed)
+
+        switcher._serves = noted  # type: ignore[method-assign]
+        answer = await one.ask("activate", 422, model="tiny", version="1")
+        assert answer["detail"] == "model: tiny@1 serves already"
+        assert count.most == 1
+        assert count.done.total() == len(symbols)
+        before = count.now
+        view = await switcher.view()
+        assert count.now - before == len(symbols) // SYMBOLS_A_TURN
+        assert [symbol.symbol for symbol in view.symbols] == list(symbols)
+        answer = await one.ask("models", method="GET")
+        assert answer["symbols"] == msgspec.to_builtins(view.symbols)
+        answer = await one.ask("activate", model="tiny", version="2")
+        assert {symbol["serving"]["model_version"] for symbol in answer["symbols"]} == {"2"}

@@ -16,6 +16,9 @@ from inference.pipeline import Pipeline
 from inference.registry import load_model
 from lob.errors import InputError
 from lob.instrument import Instrument
+from lob.row_status import RowStatus
+from lob.rows import RowPath
+from lob.venues import make_decoder
 from serve.binance_stream import BinanceStream, DepthTopic, TradeTopic, resolve_binance, rest_url
 from serve.feed_policies import IdlePolicy, LagPolicy, ResyncPolicy, StallPolicy
 from serve.instruments import find_instrument
@@ -297,3 +300,13 @@ def test_addresses_and_topics_are_spelled_as_the_venue_spells_them() -> None:
     assert stream.topic_of(b"no JSON") == ""
     with pytest.raises(InputError, match="symbol: "):
         DepthTopic(symbol="BTC/USDT")
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [b'{"result":null,"id":1}', b'{"error":{"code":2,"msg":"no"},"id":1}', b"no JSON", b"[]", b'{"stream":"'],
+)
+def test_a_frame_can_be_read_or_not_as_a_book_would_find(frame) -> None:
+    rows = RowPath(make_decoder("binance"), Instrument(symbol="BTCUSDT", tick_size="0.10"))
+    readable = BinanceStream("ws://127.0.0.1:9001", "linear").is_readable(frame)
+    assert rows.on_frame(frame, 1) is (RowStatus.NOT_BOOK if readable else RowStatus.NOT_JSON)

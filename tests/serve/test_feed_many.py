@@ -14,11 +14,12 @@ from serve.bybit_stream import BookTopic, TradeTopic
 from serve.clock import AnchoredClock
 from serve.feed import Feed
 from serve.feed_config import FeedConfig
-from serve.feed_connection import RefusedSubscriptionError
+from serve.feed_connection import TOPICS_A_TURN, RefusedSubscriptionError
 from serve.feed_policies import IdlePolicy, ResyncPolicy, SilencePolicy
 from serve.reconnect import ReconnectPolicy
 from serve.venue_connection import QUEUED_FRAMES, ConnectionEndedError
 from tests.serve.running_feed import running
+from tests.serve.turn_count import counting_turns
 from tests.serve.waiting import until
 
 pytestmark = pytest.mark.anyio
@@ -120,6 +121,24 @@ async def test_frames_go_to_their_topics_consumer_and_strange_ones_to_nobody(scr
         subscriptions = setting.feed.subscriptions
         assert [one.counters.frames for one in subscriptions.values()] == [50, 1, 50]
         assert subscriptions["orderbook.50.ETHUSDT"].counters.bytes == len(spaced)
+
+
+async def test_whoever_looks_at_all_topics_takes_few_of_them_a_turn(scripted_exchange) -> None:
+    async with scripted_exchange() as exchange, counting_turns() as count:
+        exchange.snapshots = False
+        consumers = {f"COIN{number}USDT": Consumer() for number in range(90)}
+        topics = {BookTopic(symbol=symbol, depth=50): consumer for symbol, consumer in consumers.items()}
+        feed = Feed(FeedConfig(url=exchange.url, check_interval_s=0.02), topics, AnchoredClock())
+        for consumer in consumers.values():
+            consumer.check_freshness = lambda now_ns: count.note()  # type: ignore[method-assign]
+        last = consumers["COIN89USDT"]
+        async with running(feed):
+            await until(lambda: len(exchange.requests) == len(consumers))
+            await until(lambda: count.done.total() > 3 * len(consumers))
+            last.needs_resync = True
+            await exchange.connections[0].send(book("COIN89USDT", 1))
+            await until(lambda: last.resyncs == 1)  # the last of them is looked at, too
+        assert count.most == TOPICS_A_TURN
 
 
 async def test_a_lost_book_is_subscribed_again_alone(scripted_exchange) -> None:

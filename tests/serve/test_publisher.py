@@ -8,10 +8,14 @@ from inference.pipeline import Pipeline
 from inference.registry import load_model
 from lob.instrument import Instrument
 from lob.sync import SymbolState
+from lob.trade_tape import TradeTape
+from lob.venues import make_decoder
+from serve.bybit_stream import BybitStream
 from serve.clock import AnchoredClock
 from serve.feed_policies import LagPolicy
 from serve.hub import Hub, Mailbox
 from serve.publisher import PredictionPublisher
+from serve.trade_consumer import TradeConsumer
 from serve.venue_connection import ConnectionEndedError
 
 
@@ -146,3 +150,36 @@ def test_a_tick_leaves_nothing_for_the_garbage_collector(models_dir, market_fram
         gc.enable()
     assert setting.pipeline.counters["predictions"] > 300
     assert unreachable == 0
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        b'{"success":true,"ret_msg":"pong","conn_id":"test","op":"ping"}',
+        b'{"success":true,"ret_msg":"","conn_id":"test","req_id":"1","op":"subscribe"}',
+        b"no JSON",
+        b"[]",
+        b'{"topic":"',
+    ],
+)
+def test_a_frame_that_names_no_topic_is_counted_as_a_book_would_count_it_and_changes_nothing(
+    models_dir, market_frames, frame
+) -> None:
+    told, taken = Setting(models_dir), Setting(models_dir)
+    for setting in (told, taken):
+        setting.publisher.on_connected()
+        setting.play(market_frames[:60])
+    told.publisher.on_unnamed_frame(frame, 1_000, readable=BybitStream().is_readable(frame))
+    taken.publisher.on_frame(frame, 1_000)
+    assert told.pipeline.counters == taken.pipeline.counters
+    assert told.publisher.unreadable_frames == taken.publisher.unreadable_frames
+    assert told.heard() == taken.heard() == []
+    assert told.play(market_frames[60:70]) == ["prediction"] * 10
+
+
+def test_what_may_have_been_a_trade_is_counted_as_one_that_cannot_be_read() -> None:
+    trades = TradeConsumer(make_decoder("bybit"), TradeTape(Instrument(symbol="BTCUSDT", tick_size="0.10")))
+    trades.on_unnamed_frame(b"{}", 1, readable=True)
+    assert trades.unreadable_frames == 0
+    trades.on_unnamed_frame(b"no JSON", 1, readable=False)
+    assert trades.unreadable_frames == trades.malformed == 1

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 import httpx
+import msgspec
 import pytest
 from click.testing import CliRunner
 from websockets.asyncio.client import connect
@@ -241,6 +242,8 @@ async def test_frames_are_taken_in_and_a_page_is_made_once_however_many_ask_for_
             while not asking.done():
                 await exchange.play([next(frames)])
             texts = await asking
+            symbols_answer = (await web.get("/v1/symbols")).json()["symbols"]
+            models = (await web.get("/v1/models")).json()["models"]
         service.stop()
         await task
     assert len(made) < 5
@@ -248,6 +251,12 @@ async def test_frames_are_taken_in_and_a_page_is_made_once_however_many_ask_for_
     for text in texts:
         assert 'mambalob_symbol_state{state="waiting_snapshot",symbol="COIN59USDT"} 1.0' in text
         assert text.endswith("\n")
+    views = [one.view(service.hub, service.feed) for one in service.symbols.values()]
+    assert [set(one) for one in symbols_answer] == [set(msgspec.to_builtins(view)) for view in views]
+    assert [one["symbol"] for one in symbols_answer] == list(symbols)
+    assert [one["frames"] for one in symbols_answer][1:] == [0] * 60
+    assert symbols_answer[0]["frames"] > 0
+    assert models[0]["symbols"] == list(symbols)
 
 
 def test_a_hundred_symbols_load_the_model_once(models_dir, monkeypatch) -> None:
