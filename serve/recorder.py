@@ -38,7 +38,11 @@ _ONE_FILE = RotationPolicy(every_s=None, file_bytes=None)
 
 
 class RecordingSummary(msgspec.Struct, frozen=True):
-    """What a recording came to; `lost_books` counts the gaps and other ends of a sound sequence."""
+    """What a recording came to; `lost_books` counts the gaps and other ends of a sound sequence.
+
+    `files` are those that stayed: one into which nothing of the market came does not. `holds_book` says
+    whether a book stands in any of them.
+    """
 
     path: str
     files: int
@@ -46,6 +50,7 @@ class RecordingSummary(msgspec.Struct, frozen=True):
     frame_bytes: int
     file_bytes: int
     seconds: float
+    holds_book: bool
     snapshots: int
     trades: int
     gaps: int
@@ -142,7 +147,6 @@ class Recorder:
                 flush_ns=FLUSH_INTERVAL_NS,
             )
             held.enter_context(self._writer)
-            self._first_path = self._writer.path
             self._consumer = RecordingConsumer(self._writer, config.stall_ms)
             consumers: dict[Topic, FrameConsumer] = {book: self._consumer}
             self._trades: TradeRecordingConsumer | None = None
@@ -169,8 +173,8 @@ class Recorder:
         """Record until the time is up or `stop`; the files are whole afterwards.
 
         Where the feed or the disk fails for good, or the tick size has changed, the error is raised, and the
-        last file stays a readable part; one that holds neither book nor trades, as after a refused
-        subscription, is removed.
+        last file stays a readable part. Either way a file into which nothing of the market came, as after a
+        refused subscription, is removed.
         """
         began_ns = self._clock.now_ns()
         with self._held:
@@ -210,12 +214,13 @@ class Recorder:
     def _summary(self, seconds: float) -> RecordingSummary:
         consumer, writer = self._consumer, self._writer
         return RecordingSummary(
-            path=path_text(self._first_path if writer.files == 1 else self._config.directory),
+            path=path_text(writer.first_path if writer.files == 1 else self._config.directory),
             files=writer.files,
             frames=writer.frames,
             frame_bytes=self._feed.counters.bytes,
             file_bytes=writer.file_bytes,
             seconds=round(seconds, 3),
+            holds_book=writer.holds_book,
             snapshots=consumer.snapshots,
             trades=0 if self._trades is None else self._trades.trades,
             gaps=consumer.gaps,

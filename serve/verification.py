@@ -108,6 +108,8 @@ def _verify(path: Path, before: _Former | None) -> tuple[FileReport, Inspection 
     faults += _link_faults(before, inspection, notes)
     if inspection.first_waiting_update_id:
         inspection = _read_on(path, inspection, before, faults, notes)
+    if not inspection.index.holds_market:
+        faults.append("it holds nothing of the market")
     if alone.index.salvaged:
         notes.append("its recorder was killed; what it had flushed is here")
     found = inspection.index
@@ -115,6 +117,8 @@ def _verify(path: Path, before: _Former | None) -> tuple[FileReport, Inspection 
     breaks = [str(fault) for fault in found.faults]
     if counted > len(breaks):
         breaks.append(f"and {counted - len(breaks):,} more")
+    if found.holds_market and _lacks_book(inspection):
+        breaks.append(_without_book(inspection))
     report = FileReport(
         path=path_text(path), faults=tuple(faults), breaks=tuple(breaks), notes=tuple(notes), index=found
     )
@@ -139,12 +143,32 @@ def _read_on(
                 f"update {last}: {missing_updates(last or 0, first)}, a file between the two perhaps"
             )
             return alone
-    if found.snapshots == 0:
+    if found.snapshots == 0 and not _lacks_book(alone):
         notes.append(
             f"it holds no snapshot: its {found.waiting:,} changes, from update {first} on, are not checked; "
             "they need the file before it, which is not here"
         )
     return alone
+
+
+def _lacks_book(inspection: Inspection) -> bool:
+    """Whether there is no book at any time in a file that should have one.
+
+    A recorder begins a file with the book or asks for it. Changes alone, recorded by others, may be a piece
+    of something whole.
+    """
+    recorded, changes = inspection.header is not None, bool(inspection.first_waiting_update_id)
+    return not inspection.index.holds_book and (recorded or not changes)
+
+
+def _without_book(inspection: Inspection) -> str:
+    """What came while there was no book."""
+    waiting, first = inspection.index.waiting, inspection.first_waiting_update_id
+    return (
+        f"no snapshot came; its {waiting:,} changes, from update {first} on, are not checked"
+        if first
+        else ("no snapshot came, and no change of a book")
+    )
 
 
 def _is_being_written(part: Path) -> bool:

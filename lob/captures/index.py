@@ -94,6 +94,16 @@ class CaptureIndex(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     damage: str = ""
     """What was wrong at the end of the file that was left, where it was more than an end missing."""
 
+    @property
+    def holds_book(self) -> bool:
+        """Whether there was a book: one that it begins with, a snapshot, or a change to what came before."""
+        return self.checkpoint_update_id is not None or self.snapshots + self.changes > 0
+
+    @property
+    def holds_market(self) -> bool:
+        """Whether it holds anything of the market, and not only the venue's answers to requests."""
+        return self.holds_book or self.frames > self.other
+
 
 def index_path(capture: Path) -> Path:
     """Where the index of `capture` stands."""

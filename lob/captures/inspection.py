@@ -103,12 +103,6 @@ class CaptureTally:
         return status
 
     @property
-    def holds_market(self) -> bool:
-        """Whether the file holds a book or trades, and not only replies and what no book could be made of."""
-        held = (self.counts[kind] for kind in (_SNAPSHOTS, _CHANGES, _TRADES))
-        return self.checkpoint_update_id is not None or any(held)
-
-    @property
     def first_receive_ns(self) -> int | None:
         """When the first frame came."""
         return self._receive_ns[0] if self._receive_ns else None

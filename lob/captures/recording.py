@@ -249,8 +249,9 @@ class RecordingWriter:
         self._file.close()
 
     def discard(self) -> None:
-        """Remove the part file."""
+        """Remove the part file, so that `file_bytes` are none."""
         self._file.close()
+        self.file_bytes = 0
         try:
             self.part_path.unlink(missing_ok=True)
         except OSError as error:

@@ -41,7 +41,8 @@ class RotatingWriter:
     `rows` must see nothing but these frames, so that the book is at every moment the one a reader of the
     files has; where it is in sequence a new file states it, and where it is not `rows` forgets what it kept,
     so that it has what a reader of the new file alone has. A finished file reaches the disk and gets name and
-    index on a thread of its own; there is one such file at a time.
+    index on a thread of its own; there is one such file at a time. One into which nothing of the market came
+    is of no use to anybody, and would keep its name from the next recording: it is removed.
     Usable as a context manager; an exception inside the `with` block abandons the recording.
     Raises CaptureError where the disk refuses: what was flushed until then stays readable in the part file.
     """
@@ -59,9 +60,11 @@ class RotatingWriter:
     ) -> None:
         self.rows = rows
         self.files = 0
-        """Number of files begun."""
+        """Number of files begun that have not been removed."""
         self.frames = 0
-        """Number of frames written, over all files."""
+        """Number of frames written, over all files, removed ones too."""
+        self.holds_book = False
+        """Whether one of the finished files holds a book."""
         self.counted_as = RowStatus.NOT_BOOK
         """What the index counts the last frame as."""
         self._former_bytes = 0
@@ -74,7 +77,8 @@ class RotatingWriter:
         self._recording = secrets.token_hex(8)
         self._closer = ThreadPoolExecutor(1, thread_name_prefix="capture-close")
         self._closing: Future[None] | None = None
-        self._begin(created_ns, None)
+        self.first_path = self._begin(created_ns, None)
+        """The first file that has not been removed, as it is or will be called."""
 
     @property
     def path(self) -> Path:
@@ -83,7 +87,7 @@ class RotatingWriter:
 
     @property
     def file_bytes(self) -> int:
-        """Compressed bytes written, over all files."""
+        """Compressed bytes written, over all files that have not been removed."""
         return self._former_bytes + self._writer.file_bytes
 
     def record(self, receive_ns: int, frame: bytes) -> RowStatus:
@@ -103,7 +107,10 @@ class RotatingWriter:
             self._await_closing()
 
     def close(self) -> None:
-        """Finish the last file; returns once all files are on the disk under their names."""
+        """Finish the last file; returns once all files are on the disk under their names.
+
+        Where nothing of the market came there is no file.
+        """
         try:
             self._finish()
             self._await_closing()
@@ -111,15 +118,12 @@ class RotatingWriter:
             self._closer.shutdown()
 
     def abandon(self) -> None:
-        """Leave the last file a part, complete as far as the disk lets; remove one without book and trades.
-
-        Such a part is of no use to anybody, and would keep its name from the next recording.
-        """
+        """Leave the last file a part, complete as far as the disk lets."""
         try:
-            if self._tally.holds_market:
+            if self._index().holds_market:
                 self._writer.abandon()
             else:
-                self._writer.discard()
+                self._discard()
             self._await_closing()
         finally:
             self._closer.shutdown()
@@ -141,9 +145,11 @@ class RotatingWriter:
             self.rows.reset()
         self._finish()
         self._former_bytes += self._writer.file_bytes
-        self._begin(receive_ns, checkpoint)
+        path = self._begin(receive_ns, checkpoint)
+        if self.files == 1:
+            self.first_path = path
 
-    def _begin(self, created_ns: int, checkpoint: Checkpoint | None) -> None:
+    def _begin(self, created_ns: int, checkpoint: Checkpoint | None) -> Path:
         instrument = self.rows.instrument
         self._writer = RecordingWriter(
             self._name_file(created_ns),
@@ -159,13 +165,24 @@ class RotatingWriter:
         self.files += 1
         checkpoint_update_id = None if checkpoint is None else self.rows.book.update_id
         self._tally = CaptureTally(checkpoint_update_id)
+        return self._writer.path
 
     def _finish(self) -> None:
         """Write the end of the file, and hand it to the thread that waits for the disk."""
-        writer, tally = self._writer, self._tally
+        writer = self._writer
+        if not self._index().holds_market:
+            self._discard()
+            return
         writer.finish()
         self._await_closing()
-        index = tally.index(
+        index = self._index()
+        self.holds_book |= index.holds_book
+        self._closing = self._closer.submit(_commit, writer, index)
+
+    def _index(self) -> CaptureIndex:
+        """The index of the file that is being written, as far as it has come."""
+        writer = self._writer
+        return self._tally.index(
             writer.path,
             file_bytes=writer.file_bytes,
             sha256=writer.sha256,
@@ -173,7 +190,11 @@ class RotatingWriter:
             instrument=self.rows.instrument,
             header=writer.header,
         )
-        self._closing = self._closer.submit(_commit, writer, index)
+
+    def _discard(self) -> None:
+        """Remove the file that is being written."""
+        self._writer.discard()
+        self.files -= 1
 
     def _await_closing(self) -> None:
         """Wait for the file before; raises what went wrong with it."""

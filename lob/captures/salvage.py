@@ -52,8 +52,9 @@ def _close_left(directory: Path) -> list[Path]:
 
 
 def salvage(part: Path) -> Path | None:
-    """Give a part file its end, its name and its index; None where not even its header can be read.
+    """Give a part file its end, its name and its index; None where there is nothing to give a name to.
 
+    That is one whose header cannot be read, or into which nothing of the market came: the latter is removed.
     What was damaged beyond a missing end is kept aside as `<file>.damaged`, and the index says so. Raises
     CaptureError where the disk refuses or somebody has taken the name.
     """
@@ -69,6 +70,9 @@ def salvage(part: Path) -> Path | None:
             part.rename(_damaged_path(part))
         return None
     inspection = inspect_capture(part, _instrument(part, header))
+    if not inspection.index.holds_market and not inspection.damage:
+        part.unlink()
+        return None
     if inspection.interrupted or inspection.damage:
         _give_end(part, inspection)
         inspection = _salvaged(inspect_capture(part, _instrument(part, header)), inspection.damage)

@@ -116,7 +116,8 @@ def command(
 
     The sequence is checked while recording; a gap is counted and answered by a new snapshot (on Binance the
     answer to a request, recorded where it came). Ctrl-C closes the file whole, and until then it is a
-    readable FILE.part.
+    readable FILE.part. Where no book came by then the exit code is 1, and where nothing of the market did
+    there is no file.
     """
     configure_logging("info")
     if verify:
@@ -160,6 +161,9 @@ def command(
     summary = run_until_signalled(recorder.run(), recorder.stop)
     assert summary is not None, "a recorder that is stopped answers its summary"
     click.echo(msgspec.json.encode(summary).decode() if as_json else readable(summary))
+    if not summary.holds_book:
+        kept = "nothing was recorded" if not summary.files else "what came is kept, and is no whole capture"
+        raise InputError(f"no book of {symbol} came in {summary.seconds:.1f} s; {kept}")
 
 
 def readable(summary: RecordingSummary) -> str:

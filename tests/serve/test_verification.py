@@ -10,7 +10,9 @@ import zstandard
 from click.testing import CliRunner
 
 from inference.folder_lock import folder_lock
-from lob.captures.index import index_path, read_index
+from lob.captures import InstrumentHint, RecordingWriter
+from lob.captures.index import index_path, read_index, write_index
+from lob.captures.inspection import inspect_capture
 from lob.captures.layout import recording_path
 from lob.captures.rotation import RotatingWriter, RotationPolicy
 from lob.errors import CaptureError
@@ -285,6 +287,35 @@ def test_a_stated_book_that_is_not_the_one_before(files: list[Path], tmp_path: P
         f"the book that it says it begins with, at update {checkpoint['data']['u']}, is not the one that "
         f"{files[1].name} ends with"
     )
+
+
+def test_a_recording_without_a_book_is_not_whole(tmp_path: Path, market_frames: list[bytes]) -> None:
+    first, last = (json.loads(market_frames[place])["data"]["u"] for place in (1, 9))
+    (path,) = record(tmp_path, market_frames[1:10])
+    (report,) = verify(path)
+    assert (report.faults, report.notes) == ((), ())
+    assert report.breaks == (f"no snapshot came; its 9 changes, from update {first} on, are not checked",)
+    assert (report.index.holds_book, report.index.waiting, last) == (False, 9, first + 8)
+    assert not report.is_whole(allow_gaps=False)
+    assert report.is_whole(allow_gaps=True)
+    result = CliRunner().invoke(main, ["record", "--verify", str(path)])
+    assert result.exit_code == 1
+    assert f"{path}: NOT WHOLE, 9 frames" in result.stdout
+    assert "  lost book: no snapshot came; its 9 changes" in result.stdout
+
+
+@pytest.mark.parametrize("said", [[], [b'{"op":"pong"}']], ids=["nothing", "an answer"])
+def test_a_file_that_holds_nothing_of_the_market_is_not_whole(tmp_path: Path, said: list[bytes]) -> None:
+    path = tmp_path / "a.jsonl.zst"  # as an older version of the recorder left it
+    hint = InstrumentHint(symbol="BTCUSDT", tick_size="0.10")
+    with RecordingWriter(path, venue="bybit", instruments=[hint], created_ns=START_NS) as writer:
+        for frame in said:
+            writer.write(START_NS, frame)
+    write_index(path, inspect_capture(path, INSTRUMENT).index)
+    (report,) = verify(path)
+    assert report.faults == ("it holds nothing of the market",)
+    assert report.breaks == ()
+    assert not report.is_whole(allow_gaps=True)
 
 
 def test_files_of_a_recording_that_are_not_here(files: list[Path], tmp_path: Path) -> None:

@@ -27,8 +27,12 @@ INSTRUMENT = Instrument(symbol="BTCUSDT", tick_size="0.10")
 
 def record(writer, frames) -> None:
     with writer:
-        for receive_ns, frame in frames:
-            writer.record(receive_ns, frame)
+        record_frames(writer, frames)
+
+
+def record_frames(writer, frames) -> None:
+    for receive_ns, frame in frames:
+        writer.record(receive_ns, frame)
 
 
 def replay(capture, sampling: str = "top_changed") -> tuple[np.ndarray, list[RowStatus], RowPath]:
@@ -139,13 +143,47 @@ def test_sizes_and_prices_of_a_checkpoint_are_exact(tmp_path, make_writer, frame
     assert checkpoint.receive_ns == first[0]
 
 
-def test_a_file_without_a_frame_is_closed_too(tmp_path, make_writer) -> None:
-    with make_writer():
-        pass
+PONG = b'{"success":true,"ret_msg":"pong","conn_id":"test","op":"ping"}'
+
+
+@pytest.mark.parametrize("said", [[], [PONG]], ids=["nothing", "an answer"])
+def test_a_file_into_which_nothing_of_the_market_came_is_removed(tmp_path, make_writer, frames, said) -> None:
+    with make_writer() as writer:
+        record_frames(writer, [(frames[0][0], frame) for frame in said])
+    assert list(tmp_path.iterdir()) == []
+    assert (writer.files, writer.frames, writer.file_bytes, writer.holds_book) == (0, len(said), 0, False)
+
+
+@pytest.mark.parametrize(
+    "place",
+    [1, pytest.param(None, id="a trade")],
+    ids=lambda place: "a change without a book" if place else None,
+)
+def test_what_came_of_the_market_is_kept_though_no_book_did(tmp_path, make_writer, frames, place) -> None:
+    trade = b'{"topic":"publicTrade.BTCUSDT","type":"snapshot","ts":1,"data":[]}'
+    came = (frames[0][0], trade if place is None else frames[place][1])
+    with make_writer() as writer:
+        record_frames(writer, [came])
     (path,) = tmp_path.glob("*.zst")
+    assert [tuple(frame) for frame in open_capture(path)] == [came]
     index = read_index(path)
-    assert (index.frames, index.first_receive_ns, index.last_update_id) == (0, None, None)
-    assert list(open_capture(path)) == []
+    assert index.holds_market
+    assert not index.holds_book
+    assert (writer.files, writer.first_path, writer.holds_book) == (1, path, False)
+
+
+def test_a_file_of_answers_alone_between_others_costs_no_part(tmp_path, make_writer, frames) -> None:
+    def at(second: int, frame: bytes) -> tuple[int, bytes]:
+        return frames[0][0] + second * 10**9, frame
+
+    answers = [at(second, PONG) for second in range(3)]
+    with make_writer(every_s=1) as writer:
+        record_frames(writer, [*answers, at(3, frames[0][1]), at(4, frames[1][1]), at(5, PONG)])
+    paths = sorted(tmp_path.glob("*.zst"))
+    assert [read_index(path).part for path in paths] == [0, 1, 2]
+    assert [frame for _, frame in open_captures(paths)] == [frames[0][1], frames[1][1], PONG]
+    assert (writer.files, writer.first_path, writer.holds_book) == (3, paths[0], True)
+    assert writer.file_bytes == sum(path.stat().st_size for path in paths)
 
 
 def test_an_exception_leaves_a_part_and_no_thread(tmp_path, make_writer, frames) -> None:

@@ -110,6 +110,21 @@ def test_a_part_without_a_header(tmp_path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["b.jsonl.zst.damaged"]
 
 
+def test_a_part_into_which_nothing_of_the_market_came_is_removed(tmp_path) -> None:
+    hint = InstrumentHint(symbol="BTCUSDT", tick_size="0.10")
+    for name, frames in (("a", []), ("b", [b'{"op":"pong"}']), ("c", [b"half a cha"])):
+        writer = RecordingWriter(
+            tmp_path / f"{name}.jsonl.zst", venue="bybit", instruments=[hint], created_ns=1
+        )
+        for frame in frames:
+            writer.write(1, frame)
+        writer.abandon()
+    (closed,) = close_left(tmp_path)
+    assert closed.name == "c.jsonl.zst"
+    assert [tuple(frame) for frame in open_capture(closed)] == [(1, b"half a cha")]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["c.jsonl.zst", "c.jsonl.zst.index.json"]
+
+
 def test_a_name_that_is_taken_is_left_alone(left) -> None:
     part = the_part(left)
     taken = part.with_suffix("")

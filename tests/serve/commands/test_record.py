@@ -51,6 +51,45 @@ async def test_the_command_records_until_ctrl_c_and_sums_up(
 
 
 @pytest.mark.parametrize(
+    ("frames", "kept"),
+    [(slice(0), "nothing was recorded"), (slice(1, 9), "what came is kept, and is no whole capture")],
+    ids=["nothing", "changes alone"],
+)
+async def test_where_no_book_came_the_command_says_so_and_ends_with_1(
+    tmp_path, scripted_exchange, market_frames, frames, kept
+) -> None:
+    path = tmp_path / "btc.jsonl.zst"
+    played = market_frames[frames]
+    async with scripted_exchange() as exchange:
+        exchange.snapshots = False
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *("-m", "mambalob", "record", "--symbol", "BTCUSDT", "--out", str(path), "--url", exchange.url),
+            *("--tick-size", "0.10", "--json"),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        await until(lambda: len(exchange.requests) == 1)
+        await exchange.play(played)
+        part = path.with_name(path.name + ".part")
+        await until(lambda: written(part) == len(played) + 1)
+        process.send_signal(signal.SIGINT)
+        output, errors = await asyncio.wait_for(process.communicate(), 60)
+    assert process.returncode == 1
+    assert errors.decode().splitlines()[-1].startswith("Error: no book of BTCUSDT came in ")
+    assert errors.decode().splitlines()[-1].endswith(f" s; {kept}")
+    summary = json.loads(output)
+    assert (summary["frames"], summary["files"], summary["holds_book"]) == (
+        len(played) + 1,
+        bool(played),
+        False,
+    )
+    assert sorted(one.name for one in tmp_path.iterdir()) == (
+        ["btc.jsonl.zst", "btc.jsonl.zst.index.json"] if played else []
+    )
+
+
+@pytest.mark.parametrize(
     ("arguments", "expected"),
     [
         (("--rotate-mib", "nan"), "rotate-mib: nan came, a finite number is allowed"),
