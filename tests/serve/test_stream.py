@@ -3,7 +3,6 @@
 import asyncio
 import json
 import socket
-import time
 from contextlib import closing, suppress
 
 import pytest
@@ -12,6 +11,7 @@ from websockets.exceptions import ConnectionClosed
 
 from lob.sync import SymbolState
 from serve.stream import RequestBudget, StreamLimits
+from tests.serve.waiting import until
 
 pytestmark = pytest.mark.anyio
 TOPIC = "prediction.BTCUSDT"
@@ -31,7 +31,7 @@ async def subscribe(client: ClientConnection, topic: str = TOPIC) -> dict:
 
 async def closed_with(client: ClientConnection) -> tuple[int, str]:
     """Reads on until the server closes the connection; answers its code and reason."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         with suppress(ConnectionClosed):
             async for _ in client:
                 pass
@@ -55,13 +55,14 @@ async def test_subscribe_gives_the_reply_then_the_state_then_predictions(running
         assert state["data"] == {"state": "connecting", "reason": "the service has just started"}
         app.go_live()
         assert json.loads(await client.recv())["data"] == {"state": "live", "reason": ""}
-        before_ns = app.clock.now_ns()
+        before_ms = app.clock.now_ns() // 1_000_000
         app.publish(41)
+        after_ms = app.clock.now_ns() // 1_000_000
         message = json.loads(await client.recv())
         assert message["topic"] == TOPIC
         assert message["type"] == "prediction"
         assert message["seq"] == state["seq"] + 2
-        assert abs(message["ts"] * 1_000_000 - before_ns) < 1_000_000_000
+        assert before_ms <= message["ts"] <= after_ms
         data = message["data"]
         assert data["update_id"] == 41
         assert data["receive_ns"] <= data["emit_ns"]
@@ -153,9 +154,7 @@ async def test_a_connection_too_many_is_told_to_come_back_later(running_app) -> 
             async with connect(app.stream) as third:
                 assert await closed_with(third) == (1013, "all 2 connections are taken")
             assert (await ask(first, op="ping"))["success"]
-        async with asyncio.timeout(2):
-            while app.streams.sessions:
-                await asyncio.sleep(0.01)
+        await until(lambda: not app.streams.sessions)
         async with connect(app.stream) as client:
             await subscribe(client)
         assert app.streams.refused == 1
@@ -167,7 +166,7 @@ async def test_a_client_that_leaves_without_a_word_is_forgotten(running_app) -> 
         app.go_live()
         await subscribe(client)
         client.transport.abort()
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(60):
             while app.streams.sessions:
                 app.publish(1)
                 await asyncio.sleep(0.01)
@@ -176,7 +175,7 @@ async def test_a_client_that_leaves_without_a_word_is_forgotten(running_app) -> 
 
 def shake_hands(host: str, port: int) -> socket.socket:
     """A raw client after the websocket handshake, with a small receive buffer."""
-    client = socket.create_connection((host, port), timeout=5)
+    client = socket.create_connection((host, port), timeout=60)
     client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
     client.sendall(
         f"GET /v1/stream HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -197,38 +196,46 @@ def stop_reading(host: str, port: int) -> socket.socket:
     return client
 
 
-async def test_a_reader_that_stops_holds_up_nobody_and_is_cut_off(running_app) -> None:
-    limits = StreamLimits(send_timeout_s=0.8)
+NEVER_S = 86_400.0
+"""A limit that no test waits for: what it bounds does not end by it."""
+
+
+async def test_a_reader_that_stops_holds_up_nobody(running_app) -> None:
+    limits = StreamLimits(send_timeout_s=NEVER_S)
     async with running_app(limits=limits) as app, connect(app.stream) as fast:
         app.go_live()
         await subscribe(fast)
         (fast_session,) = app.streams.sessions
         with closing(await asyncio.to_thread(stop_reading, app.host, app.port)):
-            async with asyncio.timeout(2):
-                while len(app.hub.topics[TOPIC].slots) < 2:
-                    await asyncio.sleep(0.01)
+            await until(lambda: len(app.hub.topics[TOPIC].slots) == 2)
             (stuck,) = app.streams.sessions - {fast_session}
-            received, delays_s = [], []
-            for update_id in range(3_000):
-                app.publish(update_id)
-                published_s = time.perf_counter()
-                message = json.loads(await fast.recv())
-                delays_s.append(time.perf_counter() - published_s)
-                received.append(message)
-                if app.streams.cut_off:
-                    break
-                if stuck.sending_since_s is not None:
-                    await asyncio.sleep(0.005)
-            assert [m["data"]["update_id"] for m in received] == list(range(len(received)))
-            assert not any("missed" in m for m in received)
-            assert app.streams.cut_off == 1
-            assert stuck.sending_since_s is not None
-            assert stuck.mailbox.missed > 0
+            published, while_stuck = 0, 0
+            while while_stuck < 500:
+                app.publish(published)
+                # The other takes nothing all the while: were it waited for, this message would never come.
+                message = json.loads(await asyncio.wait_for(fast.recv(), 60))
+                assert (message["data"]["update_id"], message.get("missed", 0)) == (published, 0)
+                published += 1
+                while_stuck += stuck.sending_since_s is not None
+            assert stuck in app.streams.sessions
+            assert stuck.mailbox.missed >= 400
             assert fast_session.mailbox.missed == 0
-            assert sorted(delays_s)[int(0.99 * len(delays_s))] < limits.send_timeout_s / 4
-            async with asyncio.timeout(2):
-                while len(app.streams.sessions) > 1:
-                    await asyncio.sleep(0.01)
+
+
+async def test_a_reader_that_stops_is_cut_off(running_app) -> None:
+    limits = StreamLimits(send_timeout_s=0.2)
+    async with running_app(limits=limits) as app, connect(app.stream) as fast:
+        app.go_live()
+        await subscribe(fast)
+        with closing(await asyncio.to_thread(stop_reading, app.host, app.port)):
+            await until(lambda: len(app.hub.topics[TOPIC].slots) == 2)
+            received = 0
+            while not app.streams.cut_off:
+                app.publish(received)
+                assert json.loads(await asyncio.wait_for(fast.recv(), 60))["data"]["update_id"] == received
+                received += 1
+            assert app.streams.cut_off == 1
+            await until(lambda: len(app.streams.sessions) == 1)
             assert len(app.hub.topics[TOPIC].slots) == 1
 
 
@@ -251,7 +258,7 @@ async def test_a_slow_reader_catches_up_with_the_newest_and_knows_what_it_missed
             slow.transport.resume_reading()
             seq, update_id, missed = state["seq"], -1, 0
             while update_id < published - 1:
-                message = json.loads(await asyncio.wait_for(slow.recv(), 5))
+                message = json.loads(await asyncio.wait_for(slow.recv(), 60))
                 assert message["seq"] == seq + 1 + message.get("missed", 0)
                 missed += message.get("missed", 0)
                 seq, update_id = message["seq"], message["data"]["update_id"]
@@ -262,7 +269,7 @@ async def test_a_slow_reader_catches_up_with_the_newest_and_knows_what_it_missed
 
 async def test_bytes_that_are_no_http_and_frames_that_are_no_websocket_are_turned_away(running_app) -> None:
     def send_garbage() -> bytes:
-        with socket.create_connection((app.host, app.port), timeout=5) as client:
+        with socket.create_connection((app.host, app.port), timeout=60) as client:
             client.sendall(b"\x16\x03\x01\x02\x00\x01 this is no request\r\n\r\n")
             return client.recv(100)
 
@@ -290,38 +297,33 @@ async def test_a_client_that_pings_without_reading_the_answers_is_cut_off(runnin
 
     async with running_app() as app:
         assert await asyncio.to_thread(ping_without_end) < 16_000_000
-        async with asyncio.timeout(2):
-            while app.streams.sessions:
-                await asyncio.sleep(0.01)
+        await until(lambda: not app.streams.sessions)
 
 
 async def test_stopping_sends_the_last_state_and_closes_with_1001(running_app) -> None:
-    async with running_app() as app, connect(app.stream) as client:
+    # A client that reads and answers is waited for by none of the limits.
+    limits = StreamLimits(send_timeout_s=NEVER_S, close_timeout_s=NEVER_S)
+    async with running_app(limits=limits) as app, connect(app.stream) as client:
         app.go_live()
         await subscribe(client)
-        began_s = time.perf_counter()
         app.server.stop()
         last = json.loads(await client.recv())
         assert last["data"] == {"state": "stale", "reason": "the service is stopping"}
         assert await closed_with(client) == (1001, "the service is stopping")
-        await asyncio.wait_for(asyncio.shield(app.task), 2)
-        assert time.perf_counter() - began_s < 2
+        await asyncio.wait_for(asyncio.shield(app.task), 60)
 
 
 async def test_stopping_does_not_wait_for_a_client_that_does_not_read(running_app) -> None:
-    async with running_app() as app:
+    # It takes nothing for as long as it likes: the time for closing ends the wait, not that for sending.
+    async with running_app(limits=StreamLimits(send_timeout_s=NEVER_S)) as app:
         with closing(await asyncio.to_thread(stop_reading, app.host, app.port)):
             app.go_live()
-            async with asyncio.timeout(2):
-                while not app.hub.topics[TOPIC].slots:
-                    await asyncio.sleep(0.01)
+            await until(lambda: app.hub.topics[TOPIC].slots)
             while not any(session.sending_since_s for session in app.streams.sessions):
                 app.publish(1)
                 await asyncio.sleep(0)
-            began_s = time.perf_counter()
             app.server.stop()
-            await asyncio.wait_for(asyncio.shield(app.task), 3)
-            assert time.perf_counter() - began_s < 2
+            await asyncio.wait_for(asyncio.shield(app.task), 60)
 
 
 async def test_every_one_of_many_clients_gets_every_message(running_app) -> None:
@@ -336,7 +338,7 @@ async def test_every_one_of_many_clients_gets_every_message(running_app) -> None
         app.hub.publish_state("BTCUSDT", SymbolState.STALE, "gap")
         for client in clients:
             received = []
-            while (message := json.loads(await asyncio.wait_for(client.recv(), 5)))["type"] == "prediction":
+            while (message := json.loads(await asyncio.wait_for(client.recv(), 60)))["type"] == "prediction":
                 received.append(message["data"]["update_id"])
             assert received == list(range(40))
             assert message["data"] == {"state": "stale", "reason": "gap"}
