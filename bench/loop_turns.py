@@ -26,6 +26,7 @@ from bench.samples import Samples
 from bench.wire.processes import RemoteProcess
 from lob.errors import InputError
 from serve.admin_access import AdminToken
+from serve.bybit_stream import BybitStream
 from serve.feed_policies import IdlePolicy, LagPolicy, StallPolicy
 from serve.process import freeze_start_up
 from serve.service import Service, ServiceConfig
@@ -41,7 +42,7 @@ ROUTES: Final = (
     "/v1/admin/models",
     "/openapi.json",
 )
-"""The last one and that of no symbol among them: nobody is to hold up the feed by asking for what is not."""
+"""Those that name all symbols, one symbol, none that is served, and the document of all routes."""
 FRAMES: Final = 110
 """A symbol's before the exchange is silent: the window is full, and the model warm."""
 START_S: Final = 30.0
@@ -198,8 +199,7 @@ async def _idle_spans(idle_s: float) -> Samples:
 
 async def _until_live(service: Service, serving: asyncio.Task[None]) -> None:
     topics = service.hub.topics.values()
-    rate = 20.0  # subscriptions a second that Bybit's stream is asked for, after the first hundred
-    longest_s = START_S + len(topics) / rate
+    longest_s = START_S + len(topics) / BybitStream.request_rate.per_s
     try:
         async with asyncio.timeout(longest_s):
             while not all(topic.live for topic in topics):
