@@ -45,6 +45,16 @@ class Named(Protocol):
         """One line: what lies between the two readings of the clock."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class TableRow:
+    """What durations are of that do not come from calls of a subject; a `Named`."""
+
+    name: str
+    model: str
+    precision: str
+    method: str
+
+
 class Subject(Named, Protocol):
     """Something whose calls can be timed; it draws its own input and restores its own state."""
 

@@ -2,14 +2,13 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import click
 import numpy as np
 
-from bench.harness import Measured
+from bench.harness import Measured, TableRow
 from bench.loop_turns import ROUTES, RouteTurns, measure_turns
 from bench.machine import describe_machine, preemptions_so_far
 from bench.pinning import pinned_to
@@ -22,16 +21,6 @@ from serve.process import run_until_signalled
 
 LONGEST_BELOW_MS: Final = 1.0
 """What a turn may take of the processor."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class RouteSubject:
-    """What a row of the table is of."""
-
-    name: str
-    model: str
-    precision: str
-    method: str
 
 
 @click.command("requests")
@@ -126,8 +115,8 @@ def command(
 def measured_turns(found: Sequence[RouteTurns], symbols: int) -> list[Measured]:
     """For each route, the first being none: all turns, the longest ones, and the answers."""
 
-    def subject(name: str, method: str) -> RouteSubject:
-        return RouteSubject(name=name, model=f"{symbols} symbols", precision="none", method=method)
+    def subject(name: str, method: str) -> TableRow:
+        return TableRow(name=name, model=f"{symbols} symbols", precision="none", method=method)
 
     measured = []
     for one in found:

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final, get_args
@@ -15,7 +14,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from bench.frame_source import kept_in_memory, seeded_source
-from bench.harness import Measured
+from bench.harness import Measured, TableRow
 from bench.machine import describe_machine, preemptions_so_far
 from bench.pinning import pinned_to
 from bench.repeated_runs import RepeatedRuns
@@ -34,16 +33,6 @@ FRAMES: Final = 50_000
 """Played again and again, from a snapshot each time."""
 VERSIONS: Final = 3
 """The one that serves and the one before are kept loaded: of three in turns, each is read from the disk."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class SwitchSubject:
-    """What a row of the table is of."""
-
-    name: str
-    model: str
-    precision: str
-    method: str
 
 
 class SwitchReport(Report, frozen=True, kw_only=True):
@@ -180,7 +169,7 @@ def _measured(found: Sequence[Ticks], model: str) -> list[Measured]:
     }
     ticks = [
         Measured(
-            subject=SwitchSubject(
+            subject=TableRow(
                 name=f"tick-{one.mode}",
                 model=model,
                 precision="float32",
@@ -192,7 +181,7 @@ def _measured(found: Sequence[Ticks], model: str) -> list[Measured]:
     ]
     switches = [
         Measured(
-            subject=SwitchSubject(
+            subject=TableRow(
                 name=f"switch-{one.mode}",
                 model=model,
                 precision="float32",

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.frame_source import seeded_source
-from bench.harness import Measured
+from bench.harness import Measured, TableRow
 from bench.wire.phases import Phase
 from bench.wire.processes import RemoteProcess, make_pipe, shared_cores
 from bench.wire.served import Account, Served, Stamps, run_service
@@ -29,16 +29,6 @@ CLOSED_FRAME_S: Final = 0.05
 """What a frame of a closed loop is given, beyond which the run counts as stuck."""
 LEAD_IN: Final = 400
 """Frames before the first phase: the snapshot, and more than any engine needs to be warm."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Stage:
-    """What a duration is of: one step of a phase, or the whole way. A `bench.harness.Named`."""
-
-    name: str
-    model: str
-    precision: str
-    method: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,7 +163,7 @@ def put_together(
         del parts[1]  # nothing is intended in a closed loop
     measured = [
         Measured(
-            subject=Stage(
+            subject=TableRow(
                 name=f"wire-{phase.name}{':' if part else ''}{part}",
                 model=served.model,
                 precision=served.precision,

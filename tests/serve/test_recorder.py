@@ -17,7 +17,7 @@ from lob.rows import RowPath
 from lob.trade_tape import TradeTape
 from lob.venues import make_decoder
 from serve.reconnect import ReconnectPolicy
-from serve.recorder import Recorder, RecorderConfig
+from serve.recorder import Recorder, RecorderConfig, RecordingSummary
 from serve.verification import verify_captures
 from tests.serve.waiting import until
 
@@ -50,13 +50,8 @@ async def test_every_frame_is_written_as_it_came_and_replays(
     async with scripted_exchange() as exchange:
         exchange.snapshots = False
         recorder = Recorder(configure(path, exchange.url))
-        running = asyncio.create_task(recorder.run())
-        await until(lambda: len(exchange.requests) == 1)
-        await exchange.play(market_frames)
-        await until(lambda: recorder._writer.frames == len(market_frames) + 1)
         assert not path.exists()
-        recorder.stop()
-        summary = await asyncio.wait_for(running, 5)
+        summary = await play_and_stop(exchange, recorder, market_frames)
     capture = open_capture(path)
     assert capture.venue == "bybit"
     (hint,) = capture.instruments
@@ -130,6 +125,17 @@ async def test_a_file_that_exists_is_not_overwritten(tmp_path) -> None:
     assert path.read_bytes() == b"precious"
 
 
+async def play_and_stop(exchange, recorder: Recorder, frames: list[bytes]) -> RecordingSummary:
+    """Record the answer to the subscription and `frames`."""
+    running = asyncio.create_task(recorder.run())
+    asked = len(exchange.requests) + 1
+    await until(lambda: len(exchange.requests) == asked)
+    await exchange.play(frames)
+    await until(lambda: recorder._writer.frames == len(frames) + 1)
+    recorder.stop()
+    return await asyncio.wait_for(running, 60)
+
+
 REFUSAL = {"success": False, "ret_msg": "Invalid symbol", "op": "subscribe"}
 
 
@@ -193,13 +199,7 @@ async def test_what_came_before_any_book_is_kept_and_is_not_whole(
     path = tmp_path / "a.jsonl.zst"
     async with scripted_exchange() as exchange:
         exchange.snapshots = False
-        recorder = Recorder(configure(path, exchange.url))
-        running = asyncio.create_task(recorder.run())
-        await until(lambda: len(exchange.requests) == 1)
-        await exchange.play(market_frames[1:20])
-        await until(lambda: recorder._writer.frames == 20)
-        recorder.stop()
-        summary = await asyncio.wait_for(running, 60)
+        summary = await play_and_stop(exchange, Recorder(configure(path, exchange.url)), market_frames[1:20])
     assert (summary.files, summary.path, summary.holds_book) == (1, str(path), False)
     assert [frame for _, frame in open_capture(path)][1:] == market_frames[1:20]
     (report,) = verify_captures([path])

@@ -24,27 +24,32 @@ def written(part: Path) -> int:
         return 0
 
 
+async def record_until_ctrl_c(exchange, path: Path, frames: list[bytes]) -> tuple[int | None, dict, str]:
+    """Record the answer to the subscription and `frames`; the exit code, the summary and what was said."""
+    exchange.snapshots = False
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "mambalob", "record", "--symbol", "BTCUSDT", "--out", str(path), "--url", exchange.url),
+        *("--tick-size", "0.10", "--json"),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    await until(lambda: len(exchange.requests) == 1)
+    await exchange.play(frames)
+    part = path.with_name(path.name + ".part")
+    await until(lambda: written(part) == len(frames) + 1)
+    process.send_signal(signal.SIGINT)
+    output, errors = await asyncio.wait_for(process.communicate(), 60)
+    return process.returncode, json.loads(output), errors.decode()
+
+
 async def test_the_command_records_until_ctrl_c_and_sums_up(
     tmp_path, scripted_exchange, market_frames
 ) -> None:
     path = tmp_path / "a folder of its own" / "btc.jsonl.zst"
     async with scripted_exchange() as exchange:
-        exchange.snapshots = False
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            *("-m", "mambalob", "record", "--symbol", "BTCUSDT", "--out", str(path), "--url", exchange.url),
-            *("--tick-size", "0.10", "--json"),
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        await until(lambda: len(exchange.requests) == 1)
-        await exchange.play(market_frames[:100])
-        part = path.with_name(path.name + ".part")
-        await until(lambda: written(part) == 101)
-        process.send_signal(signal.SIGINT)
-        output, errors = await asyncio.wait_for(process.communicate(), 60)
-    assert process.returncode == 0, errors
-    summary = json.loads(output)
+        code, summary, errors = await record_until_ctrl_c(exchange, path, market_frames[:100])
+    assert code == 0, errors
     assert summary["path"] == str(path)
     assert summary["frames"] == 101
     assert [frame for _, frame in open_capture(path)][1:] == market_frames[:100]
@@ -61,29 +66,13 @@ async def test_where_no_book_came_the_command_says_so_and_ends_with_1(
     path = tmp_path / "btc.jsonl.zst"
     played = market_frames[frames]
     async with scripted_exchange() as exchange:
-        exchange.snapshots = False
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            *("-m", "mambalob", "record", "--symbol", "BTCUSDT", "--out", str(path), "--url", exchange.url),
-            *("--tick-size", "0.10", "--json"),
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        await until(lambda: len(exchange.requests) == 1)
-        await exchange.play(played)
-        part = path.with_name(path.name + ".part")
-        await until(lambda: written(part) == len(played) + 1)
-        process.send_signal(signal.SIGINT)
-        output, errors = await asyncio.wait_for(process.communicate(), 60)
-    assert process.returncode == 1
-    assert errors.decode().splitlines()[-1].startswith("Error: no book of BTCUSDT came in ")
-    assert errors.decode().splitlines()[-1].endswith(f" s; {kept}")
-    summary = json.loads(output)
-    assert (summary["frames"], summary["files"], summary["holds_book"]) == (
-        len(played) + 1,
-        bool(played),
-        False,
-    )
+        code, summary, errors = await record_until_ctrl_c(exchange, path, played)
+    assert code == 1
+    last = errors.splitlines()[-1]
+    assert last.startswith("Error: no book of BTCUSDT came in ")
+    assert last.endswith(f" s; {kept}")
+    assert (summary["frames"], summary["files"]) == (len(played) + 1, bool(played))
+    assert not summary["holds_book"]
     assert sorted(one.name for one in tmp_path.iterdir()) == (
         ["btc.jsonl.zst", "btc.jsonl.zst.index.json"] if played else []
     )
