@@ -87,11 +87,7 @@ class ModelSwitcher:
         """
         async with self._changing(f"activate {model}"):
             ready = await self._ready(model, self._chosen(symbols))
-            placed: dict[str, PlacedModel] = {}
-            for symbol, one in ready.items():
-                if not self._serves(symbol, one):
-                    placed[symbol] = one
-                await self._turns.give_way()  # where two manifests are alike, comparing them takes a while
+            placed = {symbol: one for symbol, one in ready.items() if not self._serves(symbol, one)}
             if not placed:
                 raise InputError(f"model: {next(iter(ready.values())).title} serves already")
             await self._take_over(placed)
