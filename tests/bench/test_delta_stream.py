@@ -79,7 +79,7 @@ def test_every_delta_changes_as_many_levels_a_side_of_a_sound_book(
         ({"changes_a_side": 26}, "changes_a_side: came 26; allowed: 1 to 25, half of the depth 50"),
     ],
 )
-def test_what_no_stream_can_be_made_of_is_refused(setting: dict[str, int], message: str) -> None:
+def test_what_no_stream_can_be_made_of_is_refused(setting: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=f"^{message}$"):
         DeltaStreamConfig(**setting)
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from bench.engine_subjects import IN_JIT, FusedInJit, make_engine_subjects
+from bench.row_subject import RowSubject
 from bench.row_tape import seeded_rows
 from inference.artifact import Artifact
 from inference.engines.selection import create_engine
@@ -55,4 +56,5 @@ def test_the_step_inside_jitted_code_is_the_engines(nano_artifact: Artifact) -> 
 @pytest.mark.parametrize("name", ["fused", "ort-step", "ort-window"])
 def test_an_engine_answers_from_the_first_timed_call(nano_artifact: Artifact, name: str) -> None:
     (subject,) = make_engine_subjects(nano_artifact, "nano", ROWS, ["float32"], engines=[name])
+    assert isinstance(subject, RowSubject)
     assert subject._push(subject._advance()) is not None

@@ -22,8 +22,13 @@ def test_the_process_keeps_to_the_core_and_gets_its_cores_back() -> None:
 
 def test_cores_are_given_back_after_an_error() -> None:
     before = os.sched_getaffinity(0)
-    with pytest.raises(RuntimeError, match="broken"), pinned_to(min(before)):
-        raise RuntimeError("broken")
+
+    def fail() -> None:
+        with pinned_to(min(before)):
+            raise RuntimeError("broken")
+
+    with pytest.raises(RuntimeError, match="broken"):
+        fail()
     assert os.sched_getaffinity(0) == before
 
 

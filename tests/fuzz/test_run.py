@@ -38,8 +38,8 @@ def test_the_same_seed_gives_the_same_frames(stream_named: Callable[[str], Frame
 class Deaf(RowPath):
     """Wrong: takes a book after a gap as sound."""
 
-    def on_frame(self, frame: bytes, receive_ns: int) -> RowStatus:
-        status = super().on_frame(frame, receive_ns)
+    def on_frame(self, frame: bytes, receive_ns: int, *, go_on: bool = True) -> RowStatus:
+        status = super().on_frame(frame, receive_ns, go_on=go_on)
         if status is RowStatus.GAP:
             self.book.header[3] = 1
         return status
@@ -50,8 +50,8 @@ class Forgetful(RowPath):
 
     applied = 0
 
-    def on_frame(self, frame: bytes, receive_ns: int) -> RowStatus:
-        status = super().on_frame(frame, receive_ns)
+    def on_frame(self, frame: bytes, receive_ns: int, *, go_on: bool = True) -> RowStatus:
+        status = super().on_frame(frame, receive_ns, go_on=go_on)
         self.applied += status is RowStatus.ROW
         if status is RowStatus.ROW and self.applied % 100 == 0:
             self.book.sizes[0, 0] += 1.0
@@ -61,36 +61,36 @@ class Forgetful(RowPath):
 class Fragile(RowPath):
     """Wrong: raises for what is no UTF-8."""
 
-    def on_frame(self, frame: bytes, receive_ns: int) -> RowStatus:
+    def on_frame(self, frame: bytes, receive_ns: int, *, go_on: bool = True) -> RowStatus:
         frame.decode()
-        return super().on_frame(frame, receive_ns)
+        return super().on_frame(frame, receive_ns, go_on=go_on)
 
 
 class Credulous(RowPath):
     """Wrong: says of an old change that it was applied."""
 
-    def on_frame(self, frame: bytes, receive_ns: int) -> RowStatus:
-        status = super().on_frame(frame, receive_ns)
+    def on_frame(self, frame: bytes, receive_ns: int, *, go_on: bool = True) -> RowStatus:
+        status = super().on_frame(frame, receive_ns, go_on=go_on)
         return RowStatus.NO_ROW if status is RowStatus.IGNORED else status
 
 
 class NumberAlone(RowPath):
     """Wrong: joins a whole book's snapshot by `u`, whatever `seq` says."""
 
-    def on_frame(self, frame: bytes, receive_ns: int) -> RowStatus:
+    def on_frame(self, frame: bytes, receive_ns: int, *, go_on: bool = True) -> RowStatus:
         changes = self._exact._changes
         found = re.search(rb'"retCode":0.*"u":(\d+),"seq":\d+', frame)
         for one in changes if found else ():
             if one.update_id == int(found[1]):
                 frame = re.sub(rb'"seq":\d+', b'"seq":%d' % one.sequence, frame)
-        return super().on_frame(frame, receive_ns)
+        return super().on_frame(frame, receive_ns, go_on=go_on)
 
 
 class Impatient(RowPath):
     """Wrong: says that a whole book's snapshot is joined before a change came to it."""
 
-    def on_frame(self, frame: bytes, receive_ns: int) -> RowStatus:
-        status = super().on_frame(frame, receive_ns)
+    def on_frame(self, frame: bytes, receive_ns: int, *, go_on: bool = True) -> RowStatus:
+        status = super().on_frame(frame, receive_ns, go_on=go_on)
         if status is RowStatus.WAITING and b'"retCode"' in frame:
             return RowStatus.SNAPSHOT
         return status

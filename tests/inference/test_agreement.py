@@ -10,6 +10,7 @@ from numba.core import config
 from inference import agreement
 from inference.agreement import Agreement, AgreementReport, compare_engines
 from inference.artifact import Artifact, graph_metadata, write_artifact
+from inference.manifest import GraphKind
 from inference.pipeline import Pipeline
 from inference.precision import TOLERANCES
 from lob.captures import CapturedFrame
@@ -67,7 +68,7 @@ def test_another_models_window_graph_is_found(
     """Its manifest, checksums and metadata fit; its answers do not."""
     torch.manual_seed(8)
     other = graph_bytes(MambaLOB(exported.model.config).eval(), 20, graph_metadata(exported.manifest))
-    graphs = {"step": exported.graphs["step"], "window": other["window"]}
+    graphs: dict[GraphKind, bytes] = {"step": exported.graphs["step"], "window": other["window"]}
     with pytest.raises(ArtifactError, match=r"window.onnx: its answers differ by"):
         write_artifact(tmp_path / "tiny", exported.manifest, graphs, card="")
     monkeypatch.setattr("inference.recorded_answers.TOLERANCES", {"float32": 100.0})

@@ -16,10 +16,13 @@ from onnx import TensorProto, helper
 from inference import artifact as module
 from inference.artifact import Artifact, SchemaReference, load_artifact, verify_artifact, write_artifact
 from inference.engines.ort_session import open_graph
+from inference.manifest import GraphKind
+from inference.precision import GraphPrecision
 from lob.errors import ArtifactError
 from lob.schema import LOB44
 
 WriteVariant = Callable[..., Path]
+Reduced = dict[tuple[GraphKind, GraphPrecision], bytes]
 
 
 @pytest.fixture
@@ -214,7 +217,7 @@ class TestWriting:
             assert graph.precision == "float32"
 
     def test_reduced_graphs_stand_beside_the_exported_ones(self, exported: Any, tmp_path: Path) -> None:
-        reduced = {("step", "int8"): exported.graphs["step"]}
+        reduced: Reduced = {("step", "int8"): exported.graphs["step"]}
         written = write_artifact(tmp_path / "a", exported.manifest, exported.graphs, card="", reduced=reduced)
         assert {graph.precision for graph in written.manifest.graphs.values()} == {"float32"}
         assert written.manifest.graph("step", "int8").file == "step.int8.onnx"
@@ -230,7 +233,7 @@ class TestWriting:
             open_graph(written.directory, "window", written.manifest, 44, precision="int8")
 
     def test_a_reduced_graph_that_was_altered_is_refused(self, exported: Any, tmp_path: Path) -> None:
-        reduced = {("step", "int8"): exported.graphs["step"]}
+        reduced: Reduced = {("step", "int8"): exported.graphs["step"]}
         write_artifact(tmp_path / "a", exported.manifest, exported.graphs, card="", reduced=reduced)
         path = tmp_path / "a" / "step.int8.onnx"
         content = bytearray(path.read_bytes())
@@ -240,11 +243,12 @@ class TestWriting:
             load_artifact(tmp_path / "a")
 
     def test_a_reduced_graph_with_nothing_to_reduce_is_refused(self, exported: Any, tmp_path: Path) -> None:
-        step = {"step": exported.graphs["step"]}
-        for reduced, said in (
+        step: dict[GraphKind, bytes] = {"step": exported.graphs["step"]}
+        refused: tuple[tuple[Reduced, str], ...] = (
             ({("window", "int8"): exported.graphs["window"]}, "came without a float32 graph"),
             ({("step", "float32"): exported.graphs["step"]}, "each but float32 is allowed once"),
-        ):
+        )
+        for reduced, said in refused:
             with pytest.raises(ArtifactError, match=said):
                 write_artifact(tmp_path / "a", exported.manifest, step, card="", reduced=reduced)
 
@@ -290,7 +294,7 @@ class TestWriting:
         assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
     def test_one_graph_is_enough(self, exported: Any, tmp_path: Path) -> None:
-        step = {"step": exported.graphs["step"]}
+        step: dict[GraphKind, bytes] = {"step": exported.graphs["step"]}
         written = write_artifact(tmp_path / "a", exported.manifest, step, card="")
         assert set(written.manifest.graphs) == {"step"}
         assert sorted(path.name for path in (tmp_path / "a").iterdir()) == [

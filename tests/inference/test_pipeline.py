@@ -230,6 +230,11 @@ class Session:
         self.last_delta = self.venue.delta()
         return self.feed(self.last_delta)
 
+    def go_live(self) -> None:
+        """Changes for as long as the pipeline is not live."""
+        while self.pipeline.state is not SymbolState.LIVE:
+            self.delta()
+
     def act(self, action: str) -> None:
         """One step of a sequence, by name."""
         venue, pipeline = self.venue, self.pipeline
@@ -353,8 +358,7 @@ class TestAnySequence:
         session = new_session(3)
         session.connect()
         session.act("snapshot")
-        while session.pipeline.state is not SymbolState.LIVE:
-            session.delta()
+        session.go_live()
         session.act(fault)
         if fault == "cut_delta":
             session.delta()
@@ -362,7 +366,8 @@ class TestAnySequence:
             assert session.delta() is not None
             assert session.pipeline.state is SymbolState.LIVE
             return
-        assert session.pipeline.state is not SymbolState.LIVE
+        state = session.pipeline.state
+        assert state is not SymbolState.LIVE
         made = len(session.predictions)
         for _ in range(3):  # fewer than the engine needs to warm up
             session.delta()
@@ -391,8 +396,7 @@ def live_session(artifact: Artifact) -> Session:
     session = Session(artifact, "auto", 11)
     session.connect()
     session.act("snapshot")
-    while session.pipeline.state is not SymbolState.LIVE:
-        session.delta()
+    session.go_live()
     return session
 
 
@@ -428,7 +432,7 @@ class TestStates:
     def test_warms_up_for_as_many_rows_as_the_manifest_says(self, artifact: Artifact) -> None:
         session = Session(artifact, "auto", 12)
         session.connect()
-        states = []
+        states: list[SymbolState] = []
         for frame in [session.venue.snapshot(), *(session.venue.delta() for _ in range(6))]:
             session.feed(frame)
             if session.pipeline.rows.window.count == len(states) + 1:
@@ -441,10 +445,9 @@ class TestStates:
         session = live_session(artifact)
         pipeline = session.pipeline
         last_ns = session.venue.now_ms * MILLISECOND
-        assert not pipeline.check_freshness(last_ns + 999 * MILLISECOND)
-        assert pipeline.state is SymbolState.LIVE
-        assert pipeline.check_freshness(last_ns + 1000 * MILLISECOND)
-        assert pipeline.state is SymbolState.STALE
+        due_ns = last_ns + 1000 * MILLISECOND
+        assert (pipeline.check_freshness(due_ns - MILLISECOND), pipeline.state) == (False, SymbolState.LIVE)
+        assert (pipeline.check_freshness(due_ns), pipeline.state) == (True, SymbolState.STALE)
         assert pipeline.reason == "feed stalled: no book message for 1000 ms"
         assert pipeline.needs_resync
         session.book.lose()
@@ -461,7 +464,8 @@ class TestStates:
         if lost == "disconnect":
             session.act("connect")
         session.feed(session.venue.unchanged_snapshot())
-        assert session.pipeline.state is SymbolState.WARMING
+        begun = session.pipeline.state
+        assert begun is SymbolState.WARMING
         while session.delta() is None:
             assert session.pipeline.rows.window.count <= artifact.manifest.warmup_rows
         assert session.pipeline.state is SymbolState.LIVE

@@ -12,10 +12,11 @@ from inference.engines.selection import create_engine
 from inference.pipeline import Pipeline
 from inference.pipeline_batch import PipelineBatch
 from inference.prediction import Prediction, encode_prediction
+from lob.captures import CapturedFrame
 from lob.market import MarketConfiguration, SimulatedMarket
 from lob.sync import SymbolState
 
-Arrivals: TypeAlias = list[tuple[int, tuple[int, bytes]]]
+Arrivals: TypeAlias = list[tuple[int, CapturedFrame]]
 """Numbers of symbols, each with the time and the bytes of its frame."""
 
 SYMBOLS = 120
@@ -28,7 +29,7 @@ class Traffic:
     def __init__(self, artifact: Artifact, symbols: int = SYMBOLS, *, engine: str = "fused") -> None:
         self.batched: list[Pipeline] = []
         self.alone: list[Pipeline] = []
-        self.frames: list[list[tuple[int, bytes]]] = []
+        self.frames: list[list[CapturedFrame]] = []
         for number in range(symbols):
             market = SimulatedMarket(MarketConfiguration(symbol=f"COIN{number}USDT", seed=number))
             instrument = market.configuration.instrument
@@ -103,16 +104,16 @@ def test_a_hot_symbol_among_many_starves_nobody(artifact: Artifact) -> None:
 def test_what_befalls_one_symbol_leaves_the_others_alone(artifact: Artifact, spoil: str) -> None:
     traffic = Traffic(artifact, 100)
 
-    def spoilt(number: int, turn: int) -> tuple[int, bytes]:
+    def spoilt(number: int, turn: int) -> CapturedFrame:
         ns, frame = traffic.frames[number][turn]
         if number == 41 and turn >= 15:
             if spoil == "gap" and turn == 15:
-                return ns, b'{"topic":"nothing"}'
+                return CapturedFrame(ns, b'{"topic":"nothing"}')
             if spoil == "crossed" and turn == 15:
-                return ns, frame.replace(b'"a":[', b'"a":[["0.10","5"],')
+                return CapturedFrame(ns, frame.replace(b'"a":[', b'"a":[["0.10","5"],'))
             if spoil == "not json":
-                return ns, frame[:-9]
-        return ns, frame
+                return CapturedFrame(ns, frame[:-9])
+        return CapturedFrame(ns, frame)
 
     before: list[int] = []
     for turn in range(FRAMES):
@@ -155,6 +156,6 @@ def test_staged_decoded_and_other_engines_take_part(artifact: Artifact) -> None:
 def test_a_batch_of_frames_without_rows_and_an_empty_one(artifact: Artifact) -> None:
     traffic = Traffic(artifact, 3)
     assert traffic.arrive([]) == []
-    pong = (0, b'{"op":"pong"}')
+    pong = CapturedFrame(0, b'{"op":"pong"}')
     assert traffic.arrive([(0, pong), (1, pong), (0, pong)]) == [None] * 3
     traffic.compare()

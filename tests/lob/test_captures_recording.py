@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import zstandard
@@ -19,9 +20,9 @@ CREATED_NS = 1_700_000_000_000_000_000
 BTCUSDT = InstrumentHint(symbol="BTCUSDT", tick_size="0.10")
 
 
-def writer(path: Path, **changes: object) -> RecordingWriter:
-    arguments: dict[str, object] = {"venue": "bybit", "instruments": [BTCUSDT], "created_ns": CREATED_NS}
-    return RecordingWriter(path, **(arguments | changes))  # type: ignore[arg-type]  # a test's keyword changes
+def writer(path: Path, **changes: Any) -> RecordingWriter:
+    arguments: dict[str, Any] = {"venue": "bybit", "instruments": [BTCUSDT], "created_ns": CREATED_NS}
+    return RecordingWriter(path, **(arguments | changes))
 
 
 def record(path: Path, frames: list[tuple[int, bytes]]) -> Path:
@@ -42,7 +43,7 @@ def test_round_trip_of_a_real_capture(data_dir: Path, tmp_path: Path) -> None:
         data_dir / "bybit/spot_btcusdt_cpp_trading_core/orderbook50_btcusdt_1000frames_20260808.ndjson"
     )
     frames = list(source)
-    path = record(tmp_path / "r", [tuple(frame) for frame in frames])
+    path = record(tmp_path / "r", [(frame.receive_ns, frame.frame) for frame in frames])
     assert list(open_capture(path)) == frames
 
 
@@ -143,9 +144,13 @@ def test_large_frames_are_flushed_before_their_second_is_over(tmp_path: Path) ->
 
 
 def test_an_exception_keeps_what_was_recorded(tmp_path: Path) -> None:
-    with pytest.raises(ZeroDivisionError), writer(tmp_path / "r") as recording:  # noqa: PT012
-        recording.write(1, b"before")
-        raise ZeroDivisionError
+    def record_and_fail() -> None:
+        with writer(tmp_path / "r") as recording:
+            recording.write(1, b"before")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        record_and_fail()
     assert not (tmp_path / "r").exists()
     assert list(open_capture(tmp_path / "r.part")) == [CapturedFrame(1, b"before")]
 

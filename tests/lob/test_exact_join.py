@@ -4,9 +4,10 @@ Frames are made here, in the shapes of Bybit's documentation ("Full Orderbook", 
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -29,8 +30,8 @@ from lob.schema import LOB44
 INSTRUMENT = Instrument(symbol="BTCUSDT", tick_size="0.1")
 BIDS = [("100.0", "1"), ("99.9", "2")]
 ASKS = [("100.2", "3")]
-Levels = list[tuple[str, str]]
-Dictionaries = Callable[[], object]
+Levels = Sequence[tuple[str, str]]
+Dictionaries = Callable[[], Any]
 
 
 def change(update: int, bids: Levels = (), asks: Levels = (), *, sequence: int = 0) -> bytes:
@@ -331,7 +332,7 @@ FAULTS = ("none", "drop", "double", "late", "restart", "old-snapshot", "snapshot
 class Venue:
     """A market kept in a dictionary, its stream's frames, and the snapshots one might fetch of it."""
 
-    def __init__(self, make_book: Callable[[], object], first: int) -> None:
+    def __init__(self, make_book: Dictionaries, first: int) -> None:
         self.book = make_book()
         self.book.replace(BIDS, ASKS)
         self.update, self.sequence = first, 10 * first

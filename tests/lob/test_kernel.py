@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -69,7 +70,7 @@ def test_kernel_cannot_allocate() -> None:
 
 def test_kernel_runs_where_nothing_can_be_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     source = "def double(x):\n    return 2 * x\n"
-    namespace: dict[str, object] = {}
+    namespace: dict[str, Any] = {}
     exec(compile(source, "<no file>", "exec"), namespace)
-    double = kernel(namespace["double"])  # type: ignore[type-var]  # what exec defines has no type
+    double = kernel(namespace["double"])
     assert double(4) == 8

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from itertools import islice, pairwise
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -47,8 +48,8 @@ COUNT = 3_000 if os.environ.get("NUMBA_DISABLE_JIT") != "1" else 300
 Side = dict[float, float]
 
 
-def market(**changes: object) -> SimulatedMarket:
-    return SimulatedMarket(MarketConfiguration(**changes))  # type: ignore[arg-type]  # a test's keyword changes
+def market(**changes: Any) -> SimulatedMarket:
+    return SimulatedMarket(MarketConfiguration(**changes))
 
 
 def apply(side: Side, levels: list[list[str]], reverse: bool) -> None:
@@ -245,8 +246,8 @@ def test_published_changes_turn_the_old_levels_into_the_new() -> None:
 def test_top_levels_of_a_thin_side() -> None:
     thin = state()
     thin.touch[BID] = 600_000
-    for tick, lots in ((600_000, 5), (599_990, 7)):
-        thin.lots[tick & (thin.lots.size - 1)] = lots
+    for tick, size in ((600_000, 5), (599_990, 7)):
+        thin.lots[tick & (thin.lots.size - 1)] = size
     ticks, lots = np.zeros(10, np.int64), np.zeros(10, np.int64)
     assert top_levels(thin, BID, ticks, lots) == 2
     assert (ticks[:2].tolist(), lots[:2].tolist()) == ([600_000, 599_990], [5, 7])
@@ -257,9 +258,13 @@ def test_an_interval_without_a_change_sends_nothing() -> None:
     quiet = state(flow=Flow(limit_rate=0.5, cancel_rate=0.5, market_rate=0.0, metaorder_rate=0.0))
     open_book(rng, quiet)
     feeds = Feeds(
-        np.array([5]), np.array([20_000]), *np.zeros((2, 1, 2, 5), np.int64), *np.zeros((1, 1, 2), np.int64),
-        np.zeros(1, np.int64),
-    )  # fmt: skip
+        depths=np.array([5]),
+        intervals_us=np.array([20_000]),
+        ticks=np.zeros((1, 2, 5), np.int64),
+        lots=np.zeros((1, 2, 5), np.int64),
+        counts=np.zeros((1, 2), np.int64),
+        sent_us=np.zeros(1, np.int64),
+    )
     batch = Batch(
         np.zeros(1000, np.int64), np.zeros(1000, np.int64), np.zeros((6, MESSAGE_COLUMNS), np.int64)
     )

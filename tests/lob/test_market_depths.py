@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import replace
 from decimal import Decimal
 from itertools import islice, pairwise
@@ -67,7 +67,7 @@ def test_the_trades_of_a_market_explain_all_that_its_book_lost() -> None:
     configuration = MarketConfiguration(seed=4, flow=Flow(cancel_rate=1e-9))
     market = SimulatedMarket(configuration, depths=(50,), trades=True)
     assert market.topics[-1] == "publicTrade.BTCUSDT"
-    traded: Counter[tuple[str, Decimal]] = Counter()  # since the last message of the book
+    traded: dict[tuple[str, Decimal], Decimal] = defaultdict(Decimal)  # since the last message of the book
     waiting: list[tuple[int, str, Decimal, Decimal]] = []
     book: tuple[Side, Side] = ({}, {})
     told_ms, last_price, exact, explained = 0, Decimal(0), 0, 0
@@ -97,12 +97,12 @@ def test_the_trades_of_a_market_explain_all_that_its_book_lost() -> None:
             traded[taker, price] += size
         for taker, old, new in (("Sell", before[0], book[0]), ("Buy", before[1], book[1])):
             touch = (min if taker == "Buy" else max)(old, default=Decimal(0))
-            for price, size in old.items():
-                lost = Decimal(size) - Decimal(new.get(price, "0"))
-                if lost > 0 and abs(price - touch) < 2:  # further away levels come into reach and leave it
-                    assert lost <= traded[taker, price]
+            for level, held in old.items():
+                lost = Decimal(held) - Decimal(new.get(level, "0"))
+                if lost > 0 and abs(level - touch) < 2:  # further away levels come into reach and leave it
+                    assert lost <= traded[taker, level]
                     explained += 1
-                    exact += lost == traded[taker, price]
+                    exact += lost == traded[taker, level]
     assert explained > COUNT // 30
     assert exact > explained // 2
     assert directions == {"PlusTick", "ZeroPlusTick", "MinusTick", "ZeroMinusTick"}

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,7 +30,7 @@ ASKS = [("100.2", "3")]
 Frame = Callable[..., bytes]
 
 
-def bybit_path(sampling: str = "top_changed", **settings: int) -> RowPath:
+def bybit_path(sampling: str = "top_changed", **settings: Any) -> RowPath:
     return RowPath(make_decoder("bybit"), INSTRUMENT, LOB44, sampling, 4, **settings)
 
 
@@ -40,9 +41,9 @@ def started(frame: Frame, sampling: str = "top_changed") -> RowPath:
 
 
 def test_numbers_of_the_book_s_statuses_are_the_rows() -> None:
-    assert BookStatus.OK == RowStatus.ROW
+    assert int(BookStatus.OK) == RowStatus.ROW
     for status in set(BookStatus) - {BookStatus.OK}:
-        assert RowStatus[status.name] == status
+        assert RowStatus[status.name] == int(status)
 
 
 def test_snapshot_and_changes_give_rows(bybit_frame: Frame) -> None:
@@ -211,7 +212,8 @@ def test_old_number_with_a_newer_sequence_is_a_gap(bybit_frame: Frame) -> None:
 def test_frames_that_hold_no_book(bybit_frame: Frame) -> None:
     path = started(bybit_frame)
     assert path.on_frame(b"garbage", 0) is RowStatus.NOT_JSON
-    assert isinstance(path.message, Malformed)
+    garbage = path.message
+    assert isinstance(garbage, Malformed)
     assert path.on_frame(bybit_frame(6, BIDS)[:-3], 0) is RowStatus.NOT_JSON
     assert path.on_frame(b'{"op":"pong","conn_id":"c"}', 0) is RowStatus.NOT_BOOK
     assert path.message == Pong("", "c")

@@ -18,6 +18,7 @@ from lob.sync import (
 )
 
 IDS = range(6)
+LOST_BY_NAME = sorted(LOST_BOOK, key=lambda event: event.name)
 
 
 def test_snapshots_are_always_applied() -> None:
@@ -128,7 +129,7 @@ def test_begins_unconnected() -> None:
     )
 
 
-@pytest.mark.parametrize("lost", sorted(LOST_BOOK, key=lambda event: event.name))
+@pytest.mark.parametrize("lost", LOST_BY_NAME)
 def test_lost_book_leaves_live_and_asks_for_a_snapshot(lost: LifecycleEvent) -> None:
     lifecycle = lifecycle_after(*UP)
     assert (lifecycle.state, lifecycle.reason) == (LIVE, "")

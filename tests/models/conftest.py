@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ ModelMaker = Callable[..., MambaLOB]
 def make_model() -> ModelMaker:
     """make_model(block, size, seed=0, **changes): a shipped configuration with random heads, from a seed."""
 
-    def make(block: Block, size: Size, seed: int = 0, **changes: object) -> MambaLOB:
+    def make(block: Block, size: Size, seed: int = 0, **changes: Any) -> MambaLOB:
         torch.manual_seed(seed)
         model = MambaLOB(dataclasses.replace(configuration(block=block, size=size), **changes))
         for weight in (model.head.weight, model.linear.weight, model.linear_bias):

@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -97,7 +99,7 @@ def test_state_names_shapes_and_zeros(make_model, block):
 
 
 def test_s6_starts_canonically():
-    block = MambaLOB(configuration(block="s6", size="base")).layers[1].block
+    block: Any = MambaLOB(configuration(block="s6", size="base")).layers[1].block
     rates = torch.arange(1.0, 17.0).expand(256, 16)
     torch.testing.assert_close(block.A_log.exp(), rates)
     assert torch.equal(block.D, torch.ones(256))
@@ -110,7 +112,7 @@ def test_s6_starts_canonically():
 def test_ssd_starts_canonically():
     torch.manual_seed(0)
     config = configuration(block="ssd", size="base")
-    blocks = [MambaLOB(config).layers[0].block for _ in range(20)]
+    blocks: list[Any] = [MambaLOB(config).layers[0].block for _ in range(20)]
     rates = torch.cat([block.A_log.exp() for block in blocks])
     dt = F.softplus(torch.cat([block.dt_bias for block in blocks]))
     assert rates.min() >= 1

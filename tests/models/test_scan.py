@@ -26,7 +26,10 @@ def s6_inputs(rows: int, dtype: torch.dtype) -> list[Tensor]:
     return [v, dt.abs(), A, k, q, torch.randn(BATCH, CHANNELS, STATE, dtype=dtype)]
 
 
-SCANS = {"ssd": (ssd_inputs, ssd_reference, ssd_chunked), "s6": (s6_inputs, s6_reference, s6_chunked)}
+SCANS: dict[str, tuple[Callable[[int, torch.dtype], list[Tensor]], Scan, Scan]] = {
+    "ssd": (ssd_inputs, ssd_reference, ssd_chunked),
+    "s6": (s6_inputs, s6_reference, s6_chunked),
+}
 
 
 def with_gradients(scan: Scan, inputs: list[Tensor], *more: int) -> tuple[list[Tensor], list[Tensor]]:
@@ -34,7 +37,8 @@ def with_gradients(scan: Scan, inputs: list[Tensor], *more: int) -> tuple[list[T
     leaves = [each.clone().requires_grad_() for each in inputs]
     outputs = scan(*leaves, *more)
     torch.manual_seed(1)
-    loss = sum((output * torch.randn(output.shape, dtype=output.dtype)).sum() for output in outputs)
+    weighted = [(output * torch.randn(output.shape, dtype=output.dtype)).sum() for output in outputs]
+    loss = torch.stack(weighted).sum()
     loss.backward()
     return [output.detach() for output in outputs], [leaf.grad for leaf in leaves]
 

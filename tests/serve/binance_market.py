@@ -96,9 +96,10 @@ class BinanceMarket:
             )
             arrays.append(np.array([float(size) for size in self._sides[side].values()]))
         self.digests[self._update_id] = book_digest(*arrays)
-        event = {"e": "depthUpdate", "E": time.time_ns() // 1_000_000, "s": "BTCUSDT", "U": former + 1}
+        now_ms = time.time_ns() // 1_000_000
+        event = {"e": "depthUpdate", "E": now_ms, "s": "BTCUSDT", "U": former + 1}
         if self.category == "linear":
-            event |= {"T": event["E"] - 1, "pu": former}
+            event |= {"T": now_ms - 1, "pu": former}
         event |= {"u": self._update_id, "b": data["b"], "a": data["a"]}
         return json.dumps({"stream": "btcusdt@depth@100ms", "data": event}, separators=(",", ":"))
 

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from inference.artifact import load_artifact
+from inference.manifest import Manifest
 from inference.prediction import HorizonPrediction, Prediction
 from lob.errors import InputError
 from lob.labels import classify, mean_future_mid_change
@@ -40,9 +41,9 @@ def test_scores_are_those_of_the_labels_of_the_whole_stretch() -> None:
     mids = np.array([mid for mid, _ in made])
     for place, score in enumerate(accuracy.horizons):
         labels = classify(mean_future_mid_change(mids, score.horizon), score.threshold)[: -score.horizon]
-        directions = np.array([given[place] for _, given in made])[: -score.horizon]
+        predicted = np.array([given[place] for _, given in made])[: -score.horizon]
         assert score.matured == len(labels) == 400 - score.horizon
-        assert score.right == int(np.sum(directions == labels - 1))
+        assert score.right == int(np.sum(predicted == labels - 1))
         assert score.classes == [int(np.sum(labels == label)) for label in range(3)]
         assert min(score.classes) > 0
         assert score.accuracy == score.right / score.matured
@@ -66,7 +67,7 @@ def test_thresholds_are_those_the_artifact_states_for_the_symbol(models_dir) -> 
     manifest = load_artifact(models_dir / "tiny").manifest
     assert label_thresholds(manifest, "BTCUSDT") == (1e-6, 5e-6, 1e-5)
 
-    def with_streams(*streams: dict) -> object:
+    def with_streams(*streams: dict) -> Manifest:
         details = {"run": {"streams": list(streams)}}
         training = msgspec.structs.replace(manifest.training, details=details)
         return msgspec.structs.replace(manifest, training=training)

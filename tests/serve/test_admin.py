@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import msgspec
@@ -39,7 +40,7 @@ class Running:
     """A service fed by a scripted exchange, a subscriber of it, and a client of its routes."""
 
     service: Service
-    exchange: object
+    exchange: Any
     client: ClientConnection
     web: httpx.AsyncClient
 
@@ -47,7 +48,7 @@ class Running:
         """Sends frames; answers the messages up to the prediction of the last."""
         update_id = json.loads(frames[-1])["data"]["u"]
         playing = asyncio.create_task(self.exchange.play(frames))
-        messages = []
+        messages: list[dict[str, Any]] = []
         async with asyncio.timeout(20):
             while not messages or messages[-1]["data"].get("update_id") != update_id:
                 messages.append(json.loads(await self.client.recv()))
@@ -64,7 +65,7 @@ class Running:
 async def running(scripted_exchange, models_dir: Path, **options: object) -> AsyncIterator[Running]:
     async with scripted_exchange() as exchange:
         exchange.snapshots = False
-        settings = {
+        settings: dict[str, Any] = {
             "symbols": ("BTCUSDT",),
             "url": exchange.url,
             "category": "linear",

@@ -5,9 +5,11 @@ import json
 import threading
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import date
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -349,11 +351,11 @@ def test_settings_that_are_refused(tmp_path) -> None:
         ):
             days_between(date.fromisoformat(first), date.fromisoformat(last), today=date(2025, 1, 1))
     assert days_between(date(2024, 12, 31), date(2025, 1, 1), today=date(2025, 1, 1))[-1] == date(2025, 1, 1)
-    for field, value in (("symbol", "../x"), ("category", "option"), ("depth", 50)):
+    sound = ArchiveDay(category="linear", symbol="BTCUSDT", day=DAY, depth=500)
+    wrong: dict[str, Any] = {"symbol": "../x", "category": "option", "depth": 50}
+    for field, value in wrong.items():
         with pytest.raises(InputError, match=field):
-            ArchiveDay(
-                **({"category": "linear", "symbol": "BTCUSDT", "day": DAY, "depth": 500} | {field: value})
-            )
+            replace(sound, **{field: value})
     with pytest.raises(InputError, match="a number of attempts is needed"):
         DownloadPolicy(retry=ReconnectPolicy())
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from typing import Any
 
 import pytest
 
@@ -14,17 +15,19 @@ from serve.clock import AnchoredClock
 from serve.feed import Feed
 from serve.feed_config import FeedConfig
 from serve.feed_policies import ResyncPolicy, SilencePolicy, SnapshotPolicy
+from serve.frame_consumer import FrameConsumer
 from serve.hub import Hub
 from serve.publisher import PredictionPublisher
 from serve.rate_bound import RequestRate
 from serve.reconnect import ReconnectPolicy
+from serve.venue_stream import Reply, Topic
 from tests.serve.binance_venue import BinanceVenue, run_binance
 from tests.serve.running_feed import running
 from tests.serve.waiting import until
 
 pytestmark = pytest.mark.anyio
 
-QUICK = {
+QUICK: dict[str, Any] = {
     "check_interval_s": 0.01,
     "reconnect": ReconnectPolicy(initial_s=0.02, factor=1, cap_s=0.02),
     "resync": ResyncPolicy(minimum_interval_s=0.02),
@@ -75,7 +78,7 @@ class Setting:
             )
             for symbol in (BTC, ETH)
         }
-        consumers = {
+        consumers: dict[Topic, FrameConsumer] = {
             DepthTopic(symbol=symbol): PredictionPublisher(pipeline, hub)
             for symbol, pipeline in self.pipelines.items()
         }
@@ -200,6 +203,7 @@ async def test_how_long_to_leave_it_alone(status: int, header: str | None, secon
         venue.headers = {} if header is None else {"Retry-After": header}
         venue.answer = lambda path, query: (status, b"{}")
         reply = await BinanceStream(venue.url, "spot").fetch_snapshot(DepthTopic(symbol=BTC))
+        assert isinstance(reply, Reply)
         assert reply.retry_after_s == seconds
         assert not reply.success
 
@@ -339,7 +343,8 @@ async def test_two_gaps_in_a_row_while_a_snapshot_is_fetched(models_dir, caplog)
             await until(lambda: setting.btc.rows.counters["waiting"] == 3)
             venue.answering.set()
             await until(lambda: venue.snapshots_asked(BTC) >= 3)
-            assert not setting.btc.rows.book.usable
+            usable_in_between = setting.btc.rows.book.usable
+            assert not usable_in_between
             venue.answer = lambda path, query: (200, snapshot(109))  # after it
             await until(lambda: setting.btc.rows.update_id == 110)
             assert setting.btc.rows.book.usable

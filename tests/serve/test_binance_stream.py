@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import pytest
 from websockets.asyncio.client import connect
@@ -58,7 +59,7 @@ class Captured:
 
 
 def configure(models_dir: Path, url: str, category: str, tick_size: str, **options) -> ServiceConfig:
-    settings = {
+    settings: dict[str, Any] = {
         "symbols": ("BTCUSDT",),
         "venue": "binance",
         "url": url,

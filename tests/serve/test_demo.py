@@ -8,10 +8,10 @@ import pytest
 from inference.prediction import HorizonPrediction, Prediction
 from serve.accuracy import MaturedAccuracy
 from serve.demo import DemoState
-from serve.messages import parse_push
+from serve.messages import Push, parse_push
 
 
-def push(**fields: object) -> object:
+def push(**fields: object) -> Push:
     return parse_push(json.dumps({"topic": "prediction.BTCUSDT", "seq": 1, "ts": 1, **fields}).encode())
 
 
@@ -32,7 +32,7 @@ def test_the_state_counts_what_it_is_told(state: DemoState) -> None:
     for number in range(6):
         state.take(push(**predicted(100.0 + number, 10.0 * (number + 1))))
     assert state.predictions == 6
-    assert state.tick_latency_us() == (35.0, pytest.approx(59.5))
+    assert state.tick_latency_us() == pytest.approx((35.0, 59.5))
     assert [score.matured for score in state.accuracy.horizons] == [5, 4, 3]
     assert state.summary() == (
         "6 predictions, tick p50 35 us, p99 60 us, accuracy 1.000 at 1 rows (5 matured), "

@@ -10,9 +10,9 @@ from serve.responses import BookView, Level
 
 
 def shown(state: DemoState, width: int = 120) -> str:
-    console = Console(width=width, file=io.StringIO())
-    console.print(live_view(state, "tiny"))
-    return console.file.getvalue()
+    screen = io.StringIO()
+    Console(width=width, file=screen).print(live_view(state, "tiny"))
+    return screen.getvalue()
 
 
 def test_the_view_shows_the_book_the_predictions_and_that_it_is_a_simulation() -> None:

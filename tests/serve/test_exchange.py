@@ -30,6 +30,7 @@ from lob.market import MarketConfiguration, SimulatedMarket
 from lob.row_status import RowStatus
 from lob.rows import RowPath
 from mambalob import main
+from serve.bybit_stream import Category
 from serve.exchange import Exchange, ExchangeConfiguration
 from serve.instruments import fetch_instrument
 from serve.listing import Listing, capture_listing, simulated_listing
@@ -108,7 +109,9 @@ class Session:
 
 
 @asynccontextmanager
-async def session(exchange: Exchange, category: str = "linear", **settings: Any) -> AsyncIterator[Session]:
+async def session(
+    exchange: Exchange, category: Category = "linear", **settings: Any
+) -> AsyncIterator[Session]:
     async with client(exchange.url(category), **settings) as connection:
         yield Session(connection)
 
@@ -193,7 +196,9 @@ async def test_spot_s_answers() -> None:
         ("spot", "orderbook.50.NOSUCHSYM", "Invalid symbol :[orderbook.50.NOSUCHSYM]"),
     ],
 )
-async def test_an_unknown_topic_fails_the_whole_request(category: str, topic: str, expected: str) -> None:
+async def test_an_unknown_topic_fails_the_whole_request(
+    category: Category, topic: str, expected: str
+) -> None:
     async with running(simulated()) as exchange, session(exchange, category) as one:
         answer = await one.ask(op="subscribe", args=[TOPIC, topic])
         assert (answer["success"], answer["ret_msg"], answer["op"]) == (False, expected, "subscribe")

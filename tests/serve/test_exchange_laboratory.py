@@ -399,7 +399,7 @@ def get(url: str) -> Any:
 
 
 async def test_logs_and_health_tell_what_was_injected(tmp_path: Path) -> None:
-    logs = {"fault_log": tmp_path / "faults.jsonl", "book_log": tmp_path / "books.jsonl"}
+    logs: dict[str, Any] = {"fault_log": tmp_path / "faults.jsonl", "book_log": tmp_path / "books.jsonl"}
     async with running(FaultRule(kind="drop", every=10), **logs) as exchange, client(exchange) as connection:
         assert (await ask(connection, "subscribe", TOPIC))["success"]
         messages = await pushed(connection, 60)

@@ -9,6 +9,7 @@ import ssl
 import subprocess
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 from websockets.asyncio.server import serve
@@ -69,13 +70,13 @@ class Recorder:
 QUICK = ReconnectPolicy(initial_s=0.02, factor=1, cap_s=0.02, settled_s=60)
 
 
-def config(url: str, **options: object) -> FeedConfig:
+def config(url: str, **options: Any) -> FeedConfig:
     options.setdefault("reconnect", QUICK)
     options.setdefault("check_interval_s", 0.02)
     return FeedConfig(url=url, **options)
 
 
-def feed_of(config: FeedConfig, consumer: Recorder, clock: AnchoredClock, **options: object) -> Feed:
+def feed_of(config: FeedConfig, consumer: Recorder, clock: AnchoredClock, **options: Any) -> Feed:
     return Feed(config, {BookTopic(symbol="BTCUSDT", depth=50): consumer}, clock, **options)
 
 
@@ -104,7 +105,9 @@ async def test_subscribes_and_hands_over_every_frame_with_its_arrival(scripted_e
         assert feed.counters.bytes == sum(len(frame) for frame, _ in recorder.frames)
 
 
-async def test_a_frame_that_waited_in_the_process_keeps_its_time_of_arrival(scripted_exchange) -> None:
+async def test_a_frame_that_waited_in_the_process_keeps_its_time_of_arrival(
+    scripted_exchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
     clock, recorder = AnchoredClock(), Recorder()
     read_at_ns = []
 
@@ -114,7 +117,7 @@ async def test_a_frame_that_waited_in_the_process_keeps_its_time_of_arrival(scri
             pass
         recorder.frames.append((frame, receive_ns))
 
-    recorder.on_frame = slow
+    monkeypatch.setattr(recorder, "on_frame", slow)
     async with scripted_exchange() as exchange, running(feed_of(config(exchange.url), recorder, clock)):
         await until(lambda: len(recorder.books) == 1)
         read_at_ns.clear()
@@ -297,13 +300,15 @@ async def test_fragments_are_put_together_under_one_stamp(scripted_exchange) -> 
     assert recorder.frames[2][1] <= recorder.frames[3][1] <= clock.now_ns()
 
 
-async def test_what_the_consumer_raises_ends_the_feed(scripted_exchange) -> None:
+async def test_what_the_consumer_raises_ends_the_feed(
+    scripted_exchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
     recorder = Recorder()
 
     def full(frame: bytes, receive_ns: int) -> None:
         raise InputError("the disk is full")
 
-    recorder.on_frame = full
+    monkeypatch.setattr(recorder, "on_frame", full)
     async with scripted_exchange() as exchange:
         with pytest.raises(InputError, match="the disk is full"):
             await asyncio.wait_for(feed_of(config(exchange.url), recorder, AnchoredClock()).run(), 60)

@@ -5,6 +5,7 @@ import contextlib
 import json
 import logging
 import time
+from typing import Any
 
 import pytest
 from websockets.exceptions import ConnectionClosed
@@ -16,8 +17,10 @@ from serve.feed import Feed
 from serve.feed_config import FeedConfig
 from serve.feed_connection import TOPICS_A_TURN, RefusedSubscriptionError
 from serve.feed_policies import IdlePolicy, ResyncPolicy, SilencePolicy
+from serve.frame_consumer import FrameConsumer
 from serve.reconnect import ReconnectPolicy
 from serve.venue_connection import QUEUED_FRAMES, ConnectionEndedError
+from serve.venue_stream import Topic
 from tests.serve.running_feed import running
 from tests.serve.turn_count import counting_turns
 from tests.serve.waiting import until
@@ -74,11 +77,13 @@ def book(symbol: str, update_id: int) -> str:
 class Setting:
     """Three symbols on one feed."""
 
-    def __init__(self, url: str, **options: object) -> None:
+    def __init__(self, url: str, **options: Any) -> None:
         options.setdefault("reconnect", QUICK)
         options.setdefault("check_interval_s", 0.02)
         self.consumers = {symbol: Consumer() for symbol in ("BTCUSDT", "ETHUSDT", "XRPUSDT")}
-        topics = {BookTopic(symbol=symbol, depth=50): consumer for symbol, consumer in self.consumers.items()}
+        topics: dict[Topic, FrameConsumer] = {
+            BookTopic(symbol=symbol, depth=50): consumer for symbol, consumer in self.consumers.items()
+        }
         self.feed = Feed(FeedConfig(url=url, **options), topics, AnchoredClock())
         self.btc, self.eth, self.xrp = self.consumers.values()
 
@@ -222,7 +227,8 @@ async def test_a_refusal_without_an_id_is_of_the_topic_it_names_and_all_refused_
 async def test_a_topic_refused_for_now_is_asked_for_again_alone(scripted_exchange) -> None:
     async with scripted_exchange() as exchange:
         exchange.snapshots = False
-        accept, refusals = exchange.acknowledge, []
+        accept = exchange.acknowledge
+        refusals: list[dict[str, Any]] = []
 
         def answer(request: dict) -> dict:
             if "ETHUSDT" in request["args"][0] and len(refusals) < 3:
@@ -282,14 +288,20 @@ async def test_an_acknowledgement_that_comes_twice_changes_nothing(scripted_exch
         assert len(exchange.requests) == 3
 
 
-async def test_a_silent_connection_is_replaced_and_one_with_a_living_topic_is_not(scripted_exchange) -> None:
+async def test_a_silent_connection_is_replaced_and_one_with_a_living_topic_is_not(
+    scripted_exchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A snapshot that a new subscription brings is a frame: only where none comes is the topic silent."""
     async with scripted_exchange() as exchange:
         exchange.snapshots = False
         setting = Setting(
             exchange.url, resync=ResyncPolicy(minimum_interval_s=0.05), silence=SilencePolicy(after_s=1.0)
         )
-        setting.btc.check_freshness = lambda now_ns: setattr(setting.btc, "needs_resync", True)
+
+        def lose(now_ns: int) -> None:
+            setting.btc.needs_resync = True
+
+        monkeypatch.setattr(setting.btc, "check_freshness", lose)
         async with running(setting.feed):
             await until(lambda: len(exchange.requests) == 3)
             clock = asyncio.get_running_loop().time
@@ -331,7 +343,9 @@ async def test_a_connection_is_not_idle_while_one_topic_flows(scripted_exchange)
             assert len(exchange.connections) == 1
 
 
-async def test_a_consumer_too_slow_for_its_feed_loses_nothing_and_is_counted(scripted_exchange) -> None:
+async def test_a_consumer_too_slow_for_its_feed_loses_nothing_and_is_counted(
+    scripted_exchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with scripted_exchange() as exchange:
         exchange.snapshots = False
         setting = Setting(exchange.url)
@@ -341,7 +355,7 @@ async def test_a_consumer_too_slow_for_its_feed_loses_nothing_and_is_counted(scr
             time.sleep(0.0005)
             take(frame, receive_ns)
 
-        setting.btc.on_frame = slowly
+        monkeypatch.setattr(setting.btc, "on_frame", slowly)
         async with running(setting.feed):
             await until(lambda: len(exchange.requests) == 3)
             frames = 8 * QUEUED_FRAMES
@@ -359,7 +373,9 @@ async def test_a_consumer_too_slow_for_its_feed_loses_nothing_and_is_counted(scr
         assert setting.feed.waiting_frames == 0
 
 
-async def test_a_consumer_may_give_the_connection_up(scripted_exchange) -> None:
+async def test_a_consumer_may_give_the_connection_up(
+    scripted_exchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with scripted_exchange() as exchange:
         exchange.snapshots = False
         setting = Setting(exchange.url)
@@ -368,7 +384,7 @@ async def test_a_consumer_may_give_the_connection_up(scripted_exchange) -> None:
             if b"orderbook" in frame:
                 raise ConnectionEndedError("too late")
 
-        setting.eth.on_frame = give_up
+        monkeypatch.setattr(setting.eth, "on_frame", give_up)
         async with running(setting.feed):
             await until(lambda: len(exchange.requests) == 3)
             await exchange.connections[0].send(book("ETHUSDT", 1))

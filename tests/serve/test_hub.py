@@ -128,7 +128,8 @@ def test_replies_go_before_pushes_and_too_many_unread_ones_close_the_connection(
     assert [m.get("op", m.get("type")) for m in drain(mailbox)] == ["subscribe", "state"]
     for _ in range(MAXIMUM_WAITING_REPLIES):
         mailbox.put_reply("{}")
-    assert mailbox.closing is None
+    before = mailbox.closing
+    assert before is None
     mailbox.put_reply("{}")
     assert mailbox.closing.code == 1008
     assert len(drain(mailbox)) == MAXIMUM_WAITING_REPLIES
@@ -260,7 +261,12 @@ async def test_what_is_sent_at_once_never_overtakes_what_waits(hub, prediction, 
 @pytest.mark.anyio
 async def test_nothing_is_sent_at_once_to_a_client_that_is_to_go(hub, prediction) -> None:
     frames: list[bytes] = []
-    mailbox = Mailbox(lambda frame: not frames.append(frame))
+
+    def take(frame: bytes) -> bool:
+        frames.append(frame)
+        return True
+
+    mailbox = Mailbox(take)
     hub.subscribe(mailbox, [TOPIC])
     drain(mailbox)
     waiting = asyncio.create_task(mailbox.wait())

@@ -4,6 +4,7 @@ import json
 import logging
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,7 @@ NOW_MS = time.time_ns() // 1_000_000
 
 
 def info(**options: object) -> InstrumentInfo:
-    settings = {
+    settings: dict[str, Any] = {
         "source": "api.bybit.com",
         "category": "linear",
         "symbol": "BTCUSDT",

@@ -11,7 +11,8 @@ from lob.errors import InputError
 from lob.instrument import Instrument
 from serve.bybit_stream import BookTopic
 from serve.clock import AnchoredClock
-from serve.feed import Feed, FeedConfig
+from serve.feed import Feed
+from serve.feed_config import FeedConfig
 from serve.hub import Hub
 from serve.keep_warm import KeepWarmPolicy, WarmKeeper
 from serve.publisher import PredictionPublisher

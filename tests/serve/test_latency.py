@@ -15,7 +15,8 @@ def test_buckets_hold_what_is_at_most_their_bound(latencies_ns: list[int]) -> No
     assert histogram.sum_ns == sum(latencies_ns)
     rows = histogram.cumulative()
     assert [bound for bound, _ in rows[:-1]] == [repr(bound / 1e6) for bound in BUCKET_BOUNDS_US]
-    assert rows[-1] == ("+Inf", len(latencies_ns))
+    last, everything = rows[-1]
+    assert (last, everything) == ("+Inf", len(latencies_ns))
     ordered = sorted(latencies_ns)
     for bound_us, (_, count) in zip(BUCKET_BOUNDS_US, rows, strict=False):
         assert count == bisect_left(ordered, bound_us * 1_000 + 1)

@@ -7,11 +7,12 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import IO, cast
 
 import msgspec
 import pytest
 
-from inference.preparation import PreparationRequest, prepare, take
+from inference.preparation import Preparation, PreparationRequest, Words, prepare, take
 from lob.errors import ArtifactError, InputError
 from lob.window import RingWindow
 from serve.admin_access import TOKEN_VARIABLE
@@ -45,7 +46,7 @@ def pid(preparer: ModelPreparer) -> int:
     return preparer._worker.process.pid
 
 
-def begin(preparer: ModelPreparer, asked: PreparationRequest) -> "Future[object]":
+def begin(preparer: ModelPreparer, asked: PreparationRequest) -> "Future[tuple[Preparation, Words]]":
     """Ask on another thread, of a process that is stopped; it has been asked when this returns."""
     os.kill(pid(preparer), signal.SIGSTOP)
     process = preparer._worker.process
@@ -63,7 +64,7 @@ def begin(preparer: ModelPreparer, asked: PreparationRequest) -> "Future[object]
         def close(self) -> None:
             stdin.close()
 
-    process.stdin = Pipe()
+    process.stdin = cast("IO[bytes]", Pipe())
     future = ThreadPoolExecutor(1).submit(preparer.prepare, asked)
     assert written.wait(60)
     return future

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import selectors
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -17,7 +17,8 @@ from lob.market import MarketConfiguration, SimulatedMarket
 from serve.exchange_book import ExchangeBook
 from serve.fault_injection import FaultInjector
 from serve.fault_plan import FaultPlan, FaultRule
-from serve.faults import Delivery
+from serve.faults import Delivery, Sent
+from serve.outbox import Outbox
 from serve.playback import Pace, Player, Timeline
 from tests.serve.waiting import until
 
@@ -26,7 +27,7 @@ BYBIT_ARCHIVE = "bybit/linear_xrpusdt_ob500_nautilus/xrpusdt-ob500.data.zip"
 
 
 @dataclass
-class Listener:
+class Listener(Outbox):
     """Takes what an outbox would, and notes when it came; `put` waits for the room that `room` gives."""
 
     frames: list[bytes] = field(default_factory=list)
@@ -36,11 +37,12 @@ class Listener:
     def answer(self, frame: bytes) -> None:
         self.offer(frame)
 
-    def offer(self, frame: bytes) -> None:
+    def offer(self, frame: Sent) -> None:
+        assert isinstance(frame, bytes)
         self.frames.append(frame)
         self.times_s.append(asyncio.get_running_loop().time())
 
-    async def put(self, frame: bytes) -> None:
+    async def put(self, frame: Sent) -> None:
         if self.room is not None:
             await self.room.acquire()
         self.offer(frame)
@@ -58,16 +60,20 @@ class NoWaiting(selectors.DefaultSelector):
         return ready
 
     def make_loop(self) -> asyncio.AbstractEventLoop:
-        loop = asyncio.SelectorEventLoop(self)
-        loop.time = lambda: self.now_s
-        return loop
+        selector = self
+
+        class Loop(asyncio.SelectorEventLoop):
+            def time(self) -> float:
+                return selector.now_s
+
+        return Loop(selector)
 
 
 def simulated(count: int) -> list[CapturedFrame]:
     return list(SimulatedMarket(MarketConfiguration(seed=4)).frames(count))
 
 
-def play(topic: str, open_frames: Callable[[], list[CapturedFrame]], **settings: Any) -> Timeline:
+def play(topic: str, open_frames: Callable[[], Iterable[CapturedFrame]], **settings: Any) -> Timeline:
     """The timeline of a market with one topic."""
     player = Player([topic], lambda: ((topic, frame) for frame in open_frames()), **settings)
     return player.timelines[topic]
@@ -112,7 +118,7 @@ def test_pace_is_the_recorded_one_and_a_delay_does_not_last(delay_s: float) -> N
     selector = NoWaiting()
 
     class Delaying(Listener):
-        def offer(self, frame: bytes) -> None:
+        def offer(self, frame: Sent) -> None:
             super().offer(frame)
             selector.now_s += delay_s if len(self.frames) == 21 else 0
 

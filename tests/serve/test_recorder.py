@@ -4,6 +4,7 @@ import asyncio
 import json
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,7 +28,7 @@ INSTRUMENT = Instrument(symbol="BTCUSDT", tick_size="0.10")
 
 
 def configure(path: Path | None, url: str, **options) -> RecorderConfig:
-    settings = {
+    settings: dict[str, Any] = {
         "url": url,
         "instrument": INSTRUMENT,
         "path": path,
@@ -243,18 +244,22 @@ async def test_captures_in_turn_and_a_new_start_that_goes_on(
     async with scripted_exchange() as exchange:
         exchange.snapshots = False
         rotation = RotationPolicy(every_s=None, file_bytes=2_000)
-        for start in (1, 2):
-            config = configure(None, exchange.url, root=tmp_path, category="linear", rotation=rotation)
+        config = configure(None, exchange.url, root=tmp_path, category="linear", rotation=rotation)
+
+        async def record(starts: int) -> None:
             recorder = Recorder(config)
             running = asyncio.create_task(recorder.run())
-            await until(lambda start=start: len(exchange.requests) == start)
+            await until(lambda: len(exchange.requests) == starts)
             await exchange.play(market_frames[:300], pause_s=0.004)
-            await until(lambda recorder=recorder: recorder._writer.frames == 301)
+            await until(lambda: recorder._writer.frames == 301)
             recorder.stop()
             summary = await asyncio.wait_for(running, 5)
             assert (summary.frames, summary.snapshots, summary.gaps) == (301, 1, 0)
             assert summary.files > 2
             assert summary.path == str(tmp_path / "bybit/linear/BTCUSDT/orderbook.50")
+
+        await record(1)
+        await record(2)
     reports = verify_captures([tmp_path])
     assert all(report.is_whole(allow_gaps=False) for report in reports)
     frames = [frame for _, frame in open_captures([Path(report.path) for report in reports])]

@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -40,7 +41,7 @@ APPLIED = {RowStatus.ROW, RowStatus.SNAPSHOT, RowStatus.NO_ROW}
 
 async def record(market: BinanceMarket, root: Path, until, **options) -> RecordingSummary:
     """Record into `root`, in files of some 30 kB, until `until(recorder)`."""
-    settings = {
+    settings: dict[str, Any] = {
         "url": market.url,
         "instrument": INSTRUMENT,
         "venue": "binance",

@@ -5,6 +5,7 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -29,7 +30,7 @@ TOPIC = "prediction.BTCUSDT"
 
 
 def configure(models_dir: Path, url: str = "ws://127.0.0.1:1/v5/public/linear", **options) -> ServiceConfig:
-    settings = {
+    settings: dict[str, Any] = {
         "symbols": ("BTCUSDT",),
         "url": url,
         "category": "linear",
@@ -63,7 +64,7 @@ async def subscribe(client) -> dict:
 
 async def read_until(client, condition) -> list[dict]:
     """Reads pushes up to the first that fulfils a condition, which is the last one answered."""
-    messages = []
+    messages: list[dict[str, Any]] = []
     async with asyncio.timeout(60):
         while not messages or not condition(messages[-1]):
             messages.append(json.loads(await client.recv()))
@@ -198,13 +199,17 @@ async def test_a_lost_connection_is_told_and_live_comes_back(
         service = Service(configure(models_dir, exchange.url))
         async with running(service) as (_, stream), connect(stream, close_timeout=0.2) as client:
             await subscribe(client)
-            for round_number in (1, 2):
-                await until(lambda n=round_number: len(exchange.requests) == n)
+
+            async def live_until_the_connection_is_lost(connections: int) -> None:
+                await until(lambda: len(exchange.requests) == connections)
                 await exchange.play(market_frames[:100])
                 await read_until(client, state_is("live"))
                 exchange.connections[-1].transport.abort()
                 messages = await read_until(client, state_is("connecting"))
                 assert messages[-1]["data"]["reason"].startswith("connection lost")
+
+            await live_until_the_connection_is_lost(1)
+            await live_until_the_connection_is_lost(2)
 
 
 @pytest.mark.parametrize(

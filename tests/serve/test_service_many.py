@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from itertools import cycle
 from pathlib import Path
+from typing import Any
 
 import click
 import httpx
@@ -16,6 +17,8 @@ from click.testing import CliRunner
 from websockets.asyncio.client import connect
 
 from inference.engines import fused
+from inference.fused import loaded_model
+from inference.fused.loaded_model import LoadedModel
 from inference.pipeline import Pipeline
 from inference.registry import load_model
 from lob.errors import InputError
@@ -33,7 +36,7 @@ pytestmark = pytest.mark.anyio
 
 
 def configure(models_dir: Path, url: str = "ws://127.0.0.1:1/v5/public/linear", **options) -> ServiceConfig:
-    settings = {
+    settings: dict[str, Any] = {
         "symbols": ("BTCUSDT", "ETHUSDT"),
         "url": url,
         "category": "linear",
@@ -261,8 +264,12 @@ async def test_frames_are_taken_in_and_a_page_is_made_once_however_many_ask_for_
 
 def test_a_hundred_symbols_load_the_model_once(models_dir, monkeypatch) -> None:
     loads = []
-    load = fused.load_model
-    monkeypatch.setattr(fused, "load_model", lambda *given: loads.append(given) or load(*given))
+
+    def counted(*given: Any) -> LoadedModel:
+        loads.append(given)
+        return loaded_model.load_model(*given)
+
+    monkeypatch.setattr(fused, "load_model", counted)
     symbols = tuple(f"COIN{number}USDT" for number in range(100))
     service = Service(
         configure(

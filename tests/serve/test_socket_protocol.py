@@ -2,7 +2,8 @@
 
 import asyncio
 import socket
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 import uvicorn
@@ -11,8 +12,16 @@ from websockets.server import ServerProtocol
 
 from serve.listener import listen
 from serve.socket_protocol import WRITE_NOW_KEY, BoundedWebSocketProtocol, text_frame
+from tests.serve.waiting import until
 
 pytestmark = pytest.mark.anyio
+
+
+class Server(uvicorn.Server):
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave the signals to the process of the tests."""
+        yield
 
 
 @pytest.mark.parametrize("length", [0, 125, 126, 65_535, 65_536])
@@ -52,8 +61,7 @@ async def test_a_socket_that_takes_nothing_is_not_written_to() -> None:
         lifespan="off",
         log_config=None,
     )
-    server = uvicorn.Server(config)
-    server.capture_signals = nullcontext
+    server = Server(config)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     client = socket.socket()
     client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
@@ -67,8 +75,7 @@ async def test_a_socket_that_takes_nothing_is_not_written_to() -> None:
             b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n",
         )
         await accepted.wait()
-        while not written or written[-1]:
-            await asyncio.sleep(0.01)
+        await until(lambda: bool(written) and not written[-1])
         assert len(written) > 1
         enough.set()
         while not written[-1]:  # the application has said its last word

@@ -2,6 +2,7 @@
 
 import math
 from random import Random
+from typing import Any
 
 from serve.binance_stream import DepthTopic
 from serve.feed_policies import RefusalPolicy, ResyncPolicy, SnapshotPolicy
@@ -43,7 +44,7 @@ class Book:
 
 def make(*, apart: bool = True, **policies: object) -> tuple[Subscription, Book]:
     book = Book()
-    settings = {
+    settings: dict[str, Any] = {
         "snapshot": SnapshotPolicy() if apart else None,
         "resync": ResyncPolicy(),
         "refusal": RefusalPolicy(),
@@ -155,7 +156,8 @@ def test_a_refused_new_subscription_is_left_before_it_is_asked_for_again() -> No
     """The exchange may have refused to leave the topic, and then says that it is subscribed already."""
     one, _ = make(apart=False)
     one.on_asked("1", 0.0, again=False)
-    assert not one.leaves_first
+    left_at_first = one.leaves_first
+    assert not left_at_first
     one.on_reply(Reply(request_id="1", success=True), 0.1)
     one.on_asked("2", 5.0, again=True)
     one.on_reply(Reply(request_id="2", success=False, message="already subscribed"), 5.1)

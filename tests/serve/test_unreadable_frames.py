@@ -1,4 +1,5 @@
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -11,7 +12,7 @@ pytestmark = pytest.mark.anyio
 def make(symbols: int) -> tuple[UnreadableFrames, list[SimpleNamespace]]:
     """A watch over the counts of some topics, which the test sets."""
     consumers = [SimpleNamespace(unreadable_frames=7) for _ in range(symbols)]
-    topics = [
+    topics: list[Any] = [
         SimpleNamespace(consumer=consumer, topic=SimpleNamespace(name=f"t{i}"))
         for i, consumer in enumerate(consumers)
     ]

@@ -332,7 +332,7 @@ async def test_one_fault_for_many_symbols_resyncs_one(models_dir: Path) -> None:
 
 
 def configure(url: str, **options: Any) -> RecorderConfig:
-    settings = {
+    settings: dict[str, Any] = {
         "depth": WHOLE_BOOK,
         "url": url,
         "instrument": INSTRUMENT,

@@ -11,35 +11,39 @@ from onnx import numpy_helper
 import training.export
 from inference.artifact import load_artifact
 from inference.engines.selection import create_engine
-from inference.manifest import GraphFile
+from inference.graph_interface import graph_metadata
+from inference.manifest import GraphFile, Manifest
 from lob.errors import ArtifactError, InputError, MambalobError
 from lob.window import RingWindow
+from models.mamba_lob import MambaLOB
 from training.commands.export import command
 from training.dataset import write_dataset
 from training.export import export_artifact
 from training.trained_model import load_trained
 
+Trained = tuple[MambaLOB, Manifest]
+
 
 @pytest.fixture
-def trained(finished_run):
+def trained(finished_run) -> Trained:
     """A trained model and its manifest."""
     return load_trained(finished_run, seed=1, name="tiny", version="1")
 
 
 @pytest.fixture
-def quick_graphs(monkeypatch, trained, model_graphs):
+def quick_graphs(monkeypatch, trained: Trained, model_graphs):
     """The graphs that this model's export would trace, as traced before, for tests of what comes after."""
     graphs = dict(model_graphs("ssd", "nano"))
     for kind, graph in graphs.items():
         parsed = onnx.load_from_string(graph)
         del parsed.metadata_props[:]
-        onnx.helper.set_model_props(parsed, training.export.graph_metadata(trained[1]))
+        onnx.helper.set_model_props(parsed, graph_metadata(trained[1]))
         graphs[kind] = parsed.SerializeToString()
     monkeypatch.setattr(training.export, "graph_bytes", lambda model, window_length, metadata: graphs)
     return graphs
 
 
-def test_an_artifact_serves_what_the_model_answers(trained, spot_dataset, tmp_path):
+def test_an_artifact_serves_what_the_model_answers(trained: Trained, spot_dataset, tmp_path):
     model, manifest = trained
     rows = spot_dataset.rows[-400:]
     export = export_artifact(model, manifest, tmp_path / "zoo" / "tiny", rows)
@@ -65,7 +69,9 @@ def test_an_artifact_serves_what_the_model_answers(trained, spot_dataset, tmp_pa
 
 
 @pytest.mark.parametrize("kind", ["step", "window"])
-def test_a_broken_weight_leaves_nothing_on_the_disk(trained, quick_graphs, spot_dataset, tmp_path, kind):
+def test_a_broken_weight_leaves_nothing_on_the_disk(
+    trained: Trained, quick_graphs, spot_dataset, tmp_path, kind
+):
     broken = onnx.load_from_string(quick_graphs[kind])
     name = "layers.0.block.in_proj.weight" + (".slice.1" if kind == "window" else "")
     (tensor,) = [each for each in broken.graph.initializer if each.name == name]
@@ -78,14 +84,16 @@ def test_a_broken_weight_leaves_nothing_on_the_disk(trained, quick_graphs, spot_
     assert list(tmp_path.iterdir()) == []
 
 
-def test_swapped_graphs_leave_nothing_on_the_disk(trained, quick_graphs, spot_dataset, tmp_path):
+def test_swapped_graphs_leave_nothing_on_the_disk(trained: Trained, quick_graphs, spot_dataset, tmp_path):
     quick_graphs["step"], quick_graphs["window"] = quick_graphs["window"], quick_graphs["step"]
     with pytest.raises(ArtifactError, match="does not take what its model takes"):
         export_artifact(*trained, tmp_path / "tiny", spot_dataset.rows)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_broken_weight_leaves_the_artifact_that_was_there(trained, quick_graphs, spot_dataset, tmp_path):
+def test_a_broken_weight_leaves_the_artifact_that_was_there(
+    trained: Trained, quick_graphs, spot_dataset, tmp_path
+):
     export_artifact(*trained, tmp_path / "tiny", spot_dataset.rows)
     before = {path.name: path.read_bytes() for path in (tmp_path / "tiny").iterdir()}
     quick_graphs["step"] = quick_graphs["step"].replace(b"QuickGelu", b"ScaledSiL")
@@ -95,7 +103,7 @@ def test_a_broken_weight_leaves_the_artifact_that_was_there(trained, quick_graph
     assert [path.name for path in tmp_path.iterdir()] == ["tiny"]
 
 
-def test_an_artifact_is_replaced_only_when_asked(trained, quick_graphs, spot_dataset, tmp_path):
+def test_an_artifact_is_replaced_only_when_asked(trained: Trained, quick_graphs, spot_dataset, tmp_path):
     export_artifact(*trained, tmp_path / "tiny", spot_dataset.rows)
     with pytest.raises(ArtifactError, match="exists already"):
         export_artifact(*trained, tmp_path / "tiny", spot_dataset.rows)
@@ -103,7 +111,7 @@ def test_an_artifact_is_replaced_only_when_asked(trained, quick_graphs, spot_dat
     assert export.artifact.card() == "# Mine\n"
 
 
-def test_too_few_rows_are_refused(trained, quick_graphs, spot_dataset, tmp_path):
+def test_too_few_rows_are_refused(trained: Trained, quick_graphs, spot_dataset, tmp_path):
     with pytest.raises(InputError, match="50 rows came; the parity gate needs at least 100"):
         export_artifact(*trained, tmp_path / "tiny", spot_dataset.rows[:50])
     assert list(tmp_path.iterdir()) == []

@@ -7,7 +7,7 @@ import onnxruntime as ort
 import pytest
 import torch
 from onnx import numpy_helper
-from torch import nn
+from torch import Tensor, nn
 
 from models.configurations import configuration
 from models.mamba_lob import MambaLOB
@@ -148,7 +148,7 @@ def test_a_step_is_many_times_faster_than_a_window(model_graphs, random_model, s
     model = random_model("ssd", "base")
     zeros = zip(model.state_names(), model.initial_state(1), strict=True)
     rows = spot_dataset.rows[:100]
-    taken = {"step": [], "window": []}
+    taken: dict[str, list[int]] = {"step": [], "window": []}
     inputs = {
         "step": {"row": rows[:1], **{f"{name}_in": value.numpy() for name, value in zeros}},
         "window": {"window": rows[None]},
@@ -172,20 +172,21 @@ class LastTwoRows(nn.Module):
         torch.manual_seed(0)
         self.weight = nn.Parameter(torch.randn(44, 9))
 
-    def state_names(self):
+    def state_names(self) -> tuple[str, ...]:
         return ("previous",)
 
-    def initial_state(self, batch):
+    def initial_state(self, batch: int) -> tuple[Tensor, ...]:
         return (torch.zeros(batch, 44),)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         before = torch.nn.functional.pad(x[:, :-1], (0, 0, 1, 0))
         return ((x - before) @ self.weight).unflatten(-1, (3, 3))
 
-    def forward_last(self, x):
+    def forward_last(self, x: Tensor) -> Tensor:
         return self.forward(x)[:, -1]
 
-    def step(self, x, previous):
+    def step(self, x: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+        (previous,) = state
         return ((x - previous) @ self.weight).unflatten(-1, (3, 3)), x * 1
 
 

@@ -42,7 +42,7 @@ def test_an_array_on_the_disk_is_like_any_other(monkeypatch: pytest.MonkeyPatch)
     assert not array.any()
     array[3] = 7
     assert array.sum() == 14
-    monkeypatch.setattr(scratch.os, "posix_fallocate", _no_space, raising=False)
+    monkeypatch.setattr(os, "posix_fallocate", _no_space, raising=False)
     with pytest.raises(InputError, match=r"104 bytes are needed for a while \(No space left on device\)"):
         scratch.scratch_array((26,), np.float32)
 

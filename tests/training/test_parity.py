@@ -5,6 +5,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+from inference.manifest import GraphKind
 from lob.errors import ArtifactError, InputError
 from models.configurations import BLOCKS, SIZES
 from training.parity import measure_parity, require_parity
@@ -106,7 +107,7 @@ def test_the_graphs_of_another_model_make_it_fail(random_model, model_graphs, sp
 
 def test_swapped_graphs_make_it_fail(random_model, model_graphs, spot_dataset):
     graphs = model_graphs("ssd", "nano")
-    swapped = {"step": graphs["window"], "window": graphs["step"]}
+    swapped: dict[GraphKind, bytes] = {"step": graphs["window"], "window": graphs["step"]}
     with pytest.raises(ArtifactError, match="does not take what its model takes"):
         require_parity(random_model("ssd", "nano"), swapped, spot_dataset.rows, window_length=100)
 

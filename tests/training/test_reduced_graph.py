@@ -6,11 +6,12 @@ import pytest
 from onnx import numpy_helper
 
 from inference.engines.ort_session import new_session
+from inference.manifest import GraphKind
 from lob.errors import InputError
 from training.reduced_graph import LEAST_INT8_WEIGHTS, NothingToReduceError, reduced_graph
 
 
-def answers(graph: bytes, kind: str, rows: np.ndarray) -> np.ndarray:
+def answers(graph: bytes, kind: GraphKind, rows: np.ndarray) -> np.ndarray:
     """(H, C) logits after some rows, the state handed on."""
     session = new_session(graph, kind, kind)
     if kind == "window":
@@ -45,7 +46,8 @@ def test_nearly_the_same_answers_from_a_smaller_file(
 
 
 def test_each_kind_takes_the_operator_that_was_faster(model_graphs):
-    for kind, operator in (("step", "MatMulNBits"), ("window", "DynamicQuantizeMatMul")):
+    faster: dict[GraphKind, str] = {"step": "MatMulNBits", "window": "DynamicQuantizeMatMul"}
+    for kind, operator in faster.items():
         graph = model_graphs("ssd", "nano")[kind]
         operators = {
             node.op_type

@@ -10,6 +10,7 @@ from click.testing import CliRunner
 
 from inference.artifact import graph_metadata, load_artifact, verify_artifact, write_artifact
 from inference.engines.selection import create_engine
+from inference.precision import Precision
 from lob.errors import ArtifactError, InputError
 from lob.window import RingWindow
 from mambalob import main
@@ -163,7 +164,8 @@ def test_a_limit_that_is_none_is_refused(artifact, spot_dataset, tmp_path, limit
 
 
 def test_formats_are_asked_for_once_and_are_not_float32(artifact, streams, tmp_path):
-    for precisions in ([], ["float32"], ["int8", "int8"]):
+    refused: list[list[Precision]] = [[], ["float32"], ["int8", "int8"]]
+    for precisions in refused:
         with pytest.raises(InputError, match=r"precision: .* came; formats other than float32 are allowed"):
             reduce_artifact(artifact, tmp_path / "zoo" / "tiny", streams, precisions)
 

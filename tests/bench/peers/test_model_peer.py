@@ -1,6 +1,7 @@
 """Peers as they are timed: graphs that answer as their models on every row, of a size exported quickly."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -46,9 +47,10 @@ def test_reference_export_and_eager_answer_alike(peers: list[model_peer.Peer]) -
     )
     fresh = [RingWindow(5, 40), RingWindow(5, 40)]
     for subject, ring in zip((exported, eager), fresh, strict=True):
-        subject._push.__self__._ring = ring  # both on the same rows, whatever was timed before
+        push: Any = subject._push
+        push.__self__._ring = ring  # both on the same rows, whatever was timed before
     for row in in_columns(ROWS[20:40], 40):
-        answers = []
+        answers: list[Any] = []
         for subject, ring in zip((exported, eager), fresh, strict=True):
             ring.append(row)
             answers.append(subject._push(ring.latest()))
@@ -112,7 +114,7 @@ def test_the_bound_step_carries_its_state_and_starts_anew(tmp_path: Path) -> Non
 
 
 def test_a_graph_that_answers_otherwise_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def spoilt(model: torch.nn.Module, *arguments: object, **options: object) -> int:
+    def spoilt(model: torch.nn.Module, *arguments: Any, **options: Any) -> int:
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter.add_(0.05)

@@ -108,7 +108,7 @@ def test_the_attention_of_tabl_weighs_time_steps_and_keeps_its_diagonal() -> Non
     x = torch.randn(2, 4, 5)
     with torch.inference_mode():
         before = layer(x)
-        layer.W += torch.eye(5)  # the diagonal is no parameter of the result
+        layer.W.add_(torch.eye(5))  # the diagonal is no parameter of the result
         torch.testing.assert_close(layer(x), before)
         layer.W[0, 1] += 1
         assert not torch.allclose(layer(x), before)

@@ -107,7 +107,8 @@ def test_the_service_has_its_core_alone() -> None:
         pytest.skip("there is one core")
     core = min(allowed)
     own, others = shared_cores(core)
-    assert (own, others) == ({core}, allowed - {core})
+    assert own == frozenset({core})
+    assert others == frozenset(allowed - {core})
     with RemoteProcess("cores", cores_of, cores=own) as process:
         assert process.receive(30) == {core}
     with pytest.raises(InputError, match="--cpu: 4095 came"):

@@ -175,7 +175,13 @@ def test_a_row_of_another_kind_is_refused(engine: FusedEngine) -> None:
     """Compiling for it would take seconds between two ticks."""
     read_only = np.zeros(44, np.float32)
     read_only.setflags(write=False)
-    for row in (np.zeros(44), np.zeros(88, np.float32)[::2], read_only, np.zeros((1, 44), np.float32)):
+    refused: tuple[Any, ...] = (
+        np.zeros(44),
+        np.zeros(88, np.float32)[::2],
+        read_only,
+        np.zeros((1, 44), np.float32),
+    )
+    for row in refused:
         with pytest.raises(InputError, match=r"row: .* came; allowed: C-contiguous, writable float32"):
             engine.push(row)
 

@@ -13,6 +13,7 @@ from inference.engines.fused import FusedEngine
 from inference.engines.ort_step import OrtStepEngine
 from inference.engines.ort_window import OrtWindowEngine
 from inference.engines.selection import choose_engine, create_engine, fused_refusal
+from inference.manifest import GraphKind
 from lob.errors import ArtifactError, InputError
 from lob.window import RingWindow
 
@@ -45,7 +46,7 @@ def test_an_unknown_engine_is_refused(artifact: Artifact, name: str) -> None:
 
 
 def test_an_engine_whose_graph_is_missing_is_refused(exported: Any, tmp_path: Path) -> None:
-    step = {"step": exported.graphs["step"]}
+    step: dict[GraphKind, bytes] = {"step": exported.graphs["step"]}
     artifact = write_artifact(tmp_path / "step-only", exported.manifest, step, card="")
     with pytest.raises(
         ArtifactError, match=r"'ort-window' came, .* has no window graph; allowed: fused, ort-step"

@@ -94,5 +94,5 @@ def test_panels_cover_the_outputs_widest_first(vectors: int) -> None:
 def test_words_begin_on_a_page() -> None:
     for count in (1, 17, 5000):
         words = aligned_words(count)
-        assert (words.size, words.dtype, words.ctypes.data % 4096) == (count, np.float32, 0)
+        assert (words.size, words.dtype, words.ctypes.data % 4096) == (count, np.dtype(np.float32), 0)
         assert not words.any()

@@ -119,7 +119,7 @@ def test_nothing_is_written_beyond_a_symbols_own_memory(exported_model: Any) -> 
             rooms.append(room)
             inside.append(room[128:-128])
         symbol.state, symbol.scratch = inside
-        symbol.seat = take_seat(model, symbol.ring, *inside, symbol.calibration)
+        symbol.seat = take_seat(model, symbol.ring, symbol.state, symbol.scratch, symbol.calibration)
         symbols.append(symbol)
     run_turns(model, symbols)
     for room in rooms:

@@ -187,10 +187,14 @@ def test_a_file_of_answers_alone_between_others_costs_no_part(tmp_path, make_wri
 
 
 def test_an_exception_leaves_a_part_and_no_thread(tmp_path, make_writer, frames) -> None:
-    with pytest.raises(ZeroDivisionError), make_writer(every_s=3) as writer:  # noqa: PT012
-        for receive_ns, frame in frames[:400]:
-            writer.record(receive_ns, frame)
-        raise ZeroDivisionError
+    def record_and_fail() -> None:
+        with make_writer(every_s=3) as writer:
+            for receive_ns, frame in frames[:400]:
+                writer.record(receive_ns, frame)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        record_and_fail()
     (part,) = tmp_path.glob("*.part")
     assert [*open_captures([*sorted(tmp_path.glob("*.zst")), part])] == [
         CapturedFrame(*pair) for pair in frames[:400]

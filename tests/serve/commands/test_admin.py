@@ -24,8 +24,8 @@ def token_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-async def run(*arguments: str, code: int = 0, **environment: str) -> str:
-    result = await asyncio.to_thread(CliRunner().invoke, main, ["admin", *arguments], env=environment or None)
+async def run(*arguments: str, code: int = 0, environment: dict[str, str] | None = None) -> str:
+    result = await asyncio.to_thread(CliRunner().invoke, main, ["admin", *arguments], env=environment)
     assert result.exit_code == code, result.output
     return result.output
 
@@ -52,7 +52,7 @@ async def test_models_are_listed_changed_and_rolled_back(versions_dir, token_fil
         at = ("--url", f"http://{host}:{port}", "--token-file", str(token_file))
         assert (await run("models", *at)).startswith("BTCUSDT: tiny@1 answers (")
         assert "tiny@2 answers" in await run("activate", "tiny@2", "--symbol", "BTCUSDT", *at)
-        listed = json.loads(await run("models", "--json", *at[:2], **{TOKEN_VARIABLE: TOKEN}))
+        listed = json.loads(await run("models", "--json", *at[:2], environment={TOKEN_VARIABLE: TOKEN}))
         assert listed["symbols"][0]["previous"]["model_version"] == "1"
         assert {"tiny", "tiny@2", "tiny@3"} <= set(listed["known"])
         assert "tiny@3 in the shadow: 0 rows answered" in await run("shadow", "tiny@3", *at)
@@ -60,7 +60,7 @@ async def test_models_are_listed_changed_and_rolled_back(versions_dir, token_fil
         assert "tiny@1 answers" in await run("rollback", *at)
         assert "'tiny@9' came" in await run("activate", "tiny@9", *at, code=1)
         wrong = {TOKEN_VARIABLE: "wrong-wrong-wrong-wrong"}
-        assert "a bearer token is needed" in await run("models", *at[:2], code=1, **wrong)
+        assert "a bearer token is needed" in await run("models", *at[:2], code=1, environment=wrong)
     finally:
         service.stop()
         await task

@@ -174,15 +174,17 @@ async def test_an_exchange_that_is_killed_is_told_and_live_comes_back_with_it(mo
         started(*serve_arguments(models_dir, url, "--tick-size", "0.10")) as service,
         subscribed(service.report["stream"]) as subscriber,
     ):
-        for killed in range(2):
+
+        async def live_until_it_is_killed(lives: int) -> None:
             async with started(*market) as exchange:
-                await subscriber.until(
-                    lambda n=killed: [s.state for s in subscriber.states].count("live") > n
-                )
+                await subscriber.until(lambda: [s.state for s in subscriber.states].count("live") >= lives)
                 published = len(subscriber.predictions)
-                await subscriber.until(lambda n=published: len(subscriber.predictions) > n)
+                await subscriber.until(lambda: len(subscriber.predictions) > published)
                 exchange.process.kill()
                 await subscriber.until(lambda: subscriber.states[-1].state == "connecting")
+
+        for lives in (1, 2):
+            await live_until_it_is_killed(lives)
             told_reasons = [s.reason for s in subscriber.states if s.reason.startswith("connection lost")]
             assert told_reasons
             published = len(subscriber.predictions)

@@ -47,8 +47,8 @@ def test_a_process_killed_goes_on_to_the_same_weights(data_folders: dict[str, Pa
     arguments = ["train", *data_options(data_folders), *SMALL, "--epochs", "12", "--patience", "12"]
     command = [sys.executable, "-m", "mambalob", *arguments, "--out", str(tmp_path / "killed")]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    with subprocess.Popen(command, env=environment, **quiet) as process:
+    null = subprocess.DEVNULL
+    with subprocess.Popen(command, env=environment, stdout=null, stderr=null) as process:
         progress = tmp_path / "killed" / "seed-0" / "progress.json"
         deadline = time.monotonic() + 120
         while not progress.exists() and process.poll() is None and time.monotonic() < deadline:
