@@ -229,6 +229,11 @@ def children(process_id: int) -> list[int]:
     return found
 
 
+def spooled(target: Path) -> set[Path]:
+    """The folders of builds of `target` that have begun to write rows."""
+    return {path.parents[1] for path in target.parent.glob(".d.*/spool/*.raw")}
+
+
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="processes are listed from Linux's /proc")
 def test_a_killed_build_leaves_no_half_data_set_and_the_next_one_begins_anew(
     days: Path, tmp_path: Path
@@ -237,6 +242,7 @@ def test_a_killed_build_leaves_no_half_data_set_and_the_next_one_begins_anew(
     config = BuildConfig(name="d")
     build_dataset_folder([days], tmp_path / "whole", config)
     for workers in (1, 2):
+        left = spooled(target)  # of the build that was killed before
         process = subprocess.Popen(
             [
                 *(sys.executable, "-m", "mambalob", "build", str(days), "--out", str(target)),
@@ -246,12 +252,13 @@ def test_a_killed_build_leaves_no_half_data_set_and_the_next_one_begins_anew(
             stderr=subprocess.DEVNULL,
         )
         deadline_s = time.monotonic() + 60
-        while not list(tmp_path.glob("data/.d.*/spool/*.raw")) and time.monotonic() < deadline_s:
+        while not spooled(target) - left and time.monotonic() < deadline_s:
             time.sleep(0.002)
         workers_ids = children(process.pid)
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
-        assert len(list(target.parent.glob(".d.*"))) == 1
+        assert workers == 1 or len(workers_ids) >= workers
+        assert len(spooled(target) - left) == len(list(target.parent.glob(".d.*"))) == 1
         assert not target.exists()
         while any(Path(f"/proc/{one}").exists() for one in workers_ids) and time.monotonic() < deadline_s:
             time.sleep(0.01)
@@ -264,8 +271,8 @@ def test_a_killed_build_leaves_no_half_data_set_and_the_next_one_begins_anew(
         manifest = build_dataset_folder([days], target, config, workers=2)
     assert sorted(path.name for path in target.parent.iterdir()) == [at_work.name, other.name, "d"]
     assert manifest == read_dataset(tmp_path / "whole").manifest
-    left = target.parent / ".d.89abcdef"
-    shutil.copytree(target, left)  # as after a kill between the exchange and the removal
+    old = target.parent / ".d.89abcdef"
+    shutil.copytree(target, old)  # as after a kill between the exchange and the removal
     build_dataset_folder([days], target, config, replace=True)
     assert sorted(path.name for path in target.parent.iterdir()) == [other.name, "d"]
 
