@@ -83,5 +83,6 @@ def test_every_symbol_of_a_pool_takes_its_own_frames_in_order(nano_artifact: Art
         subject.measure(durations_ns)
         assert (durations_ns > 0).all()
         assert 0 < subject.busy_ns(durations_ns) <= durations_ns.sum()
+    assert sum(pipeline.counters["row"] for pipeline in pool.pipelines) > 64
     for pipeline in pool.pipelines:
         assert pipeline.counters["gap"] == pipeline.counters["malformed"] == 0

@@ -39,7 +39,8 @@ def test_machine_is_this_one() -> None:
     found = machine.describe_machine()
     assert found.processor
     assert found.cores == os.cpu_count()
-    assert found.memory_gib is None or found.memory_gib > 0
+    if sys.platform == "linux":  # others may not tell
+        assert found.memory_gib > 0
     assert found.system.split()[0] in {"Linux", "Darwin"}
 
 
@@ -74,8 +75,9 @@ def test_frequency_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_preemptions_only_grow() -> None:
+    pytest.importorskip("resource", reason="this system does not say")
     before, after = machine.preemptions_so_far(), machine.preemptions_so_far()
-    assert before is None or (after is not None and after >= before >= 0)
+    assert 0 <= before <= after
 
 
 def test_versions_are_those_imported() -> None:

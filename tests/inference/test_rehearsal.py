@@ -7,6 +7,8 @@ from inference.pipeline import Pipeline
 from inference.rehearsal import Rehearsal, warm_up, warm_up_rows
 from lob.errors import ArtifactError
 from lob.market import SimulatedMarket
+from lob.row_status import RowStatus
+from lob.rows import RowPath
 from lob.sync import SymbolState
 
 INSTRUMENT = SimulatedMarket().configuration.instrument
@@ -63,5 +65,14 @@ def test_a_model_that_does_not_answer_is_refused(artifact, monkeypatch) -> None:
         warm_up(make(artifact, "ort-step"))
 
 
-def test_rows_are_warmed_up_without_a_model() -> None:
+def test_rows_are_warmed_up_without_a_model(monkeypatch) -> None:
+    statuses = []
+
+    class Watched(RowPath):
+        def on_frame(self, frame: bytes, receive_ns: int, *, go_on: bool = True) -> RowStatus:
+            statuses.append(super().on_frame(frame, receive_ns, go_on=go_on))
+            return statuses[-1]
+
+    monkeypatch.setattr(rehearsal, "RowPath", Watched)
     warm_up_rows()
+    assert statuses == [RowStatus.SNAPSHOT] + [RowStatus.ROW] * 7

@@ -101,8 +101,9 @@ def test_our_own_book_takes_every_frame() -> None:
 
 
 def test_depth_1_is_snapshots_alone() -> None:
-    for frame in market(depth=1).frames(200):
-        message = json.loads(frame.frame)
+    messages = [json.loads(frame.frame) for frame in market(depth=1).frames(200)]
+    assert len(messages) == 200
+    for message in messages:
         assert message["type"] == "snapshot"
         assert len(message["data"]["b"]) == len(message["data"]["a"]) == 1
 
@@ -117,12 +118,13 @@ def test_prices_and_sizes_are_on_their_grids() -> None:
     configuration = MarketConfiguration(
         symbol="XRPUSDT", tick_size="0.0001", lot_size="1", first_price="5.0000", seed=2
     )
-    for frame in SimulatedMarket(configuration).frames(200):
-        data = json.loads(frame.frame)["data"]
-        for price, size in [*data["b"], *data["a"]]:
-            assert len(price.split(".")[1]) == 4
-            assert size.isdigit()
-            configuration.instrument.ticks(price)
+    books = [json.loads(frame.frame)["data"] for frame in SimulatedMarket(configuration).frames(200)]
+    levels = [level for book in books for level in (*book["b"], *book["a"])]
+    assert len(levels) > 200
+    for price, size in levels:
+        assert len(price.split(".")[1]) == 4
+        assert size.isdigit()
+        configuration.instrument.ticks(price)
 
 
 # --- one market per seed
@@ -355,5 +357,5 @@ def test_history_foresees_more_than_the_last_row() -> None:
 
 def test_levels_decode_as_one_update() -> None:
     decoder = BybitDecoder()
-    messages = [decoder.decode(frame.frame) for frame in market().frames(20)]
-    assert all(isinstance(message, BookUpdate) for message in messages)
+    kinds = [type(decoder.decode(frame.frame)) for frame in market().frames(20)]
+    assert kinds == [BookUpdate] * 20

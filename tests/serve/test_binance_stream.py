@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed
 
 from inference.pipeline import Pipeline
 from inference.registry import load_model
@@ -96,7 +97,7 @@ async def running(service: Service) -> AsyncIterator[list[dict]]:
     finally:
         service.stop()
         await task
-        with contextlib.suppress(Exception):
+        with contextlib.suppress(ConnectionClosed):
             await listening
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from websockets.asyncio.server import serve
+from websockets.exceptions import ConnectionClosed
 
 from lob.errors import InputError
 from serve.bybit_stream import BookTopic
@@ -168,6 +169,7 @@ async def test_connects_again_after_a_close_an_abort_and_a_refused_connection(
     feed = feed_of(config(exchange.url), recorder, AnchoredClock())
     async with running(feed):
         await until(lambda: feed.counters.failed_connections >= 3)
+        assert recorder.events
         assert all("cannot connect: " in event for event in recorder.events)
         async with scripted_exchange(port):
             await until(lambda: len(recorder.books) == 1)
@@ -283,7 +285,7 @@ async def test_a_frame_above_the_bound_ends_the_connection_and_not_the_feed(scri
         running(feed_of(config(exchange.url), recorder, AnchoredClock())),
     ):
         await until(lambda: len(recorder.books) == 1)
-        with contextlib.suppress(Exception):
+        with contextlib.suppress(ConnectionClosed):
             await exchange.connections[-1].send("x" * (MAXIMUM_FRAME_BYTES + 1))
         await until(lambda: len(recorder.books) == 2)
     assert recorder.events[1].startswith("disconnected: closed by us: 1009")

@@ -15,6 +15,7 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed
 
 from inference.engines import fused
 from inference.fused import loaded_model
@@ -77,7 +78,7 @@ async def running(service: Service) -> AsyncIterator[tuple[httpx.AsyncClient, li
     finally:
         service.stop()
         await task
-        with contextlib.suppress(Exception):
+        with contextlib.suppress(ConnectionClosed):
             await listening
 
 

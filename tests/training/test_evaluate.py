@@ -75,6 +75,12 @@ def test_the_comparisons_are_means_over_the_seeds(evaluation: Evaluation) -> Non
     for horizon in evaluation.streams[0].horizons:
         scores = {each.method: each for each in horizon.methods}
         seeds = [each for each in horizon.methods if each.seed is not None]
+        assert [(each.score, each.against) for each in horizon.comparisons] == [
+            ("log loss", "majority class"),
+            ("log loss", "logistic, all streams"),
+            ("log loss", "logistic, this stream"),
+            ("direction AUC", "microprice rule"),
+        ]
         for comparison in horizon.comparisons:
             field = {"log loss": "log_loss", "direction AUC": "direction_auc"}[comparison.score]
             ours = np.mean([getattr(each, field) for each in seeds])

@@ -84,7 +84,9 @@ def test_the_real_model_is_no_worse_than_a_logistic_regression_at_ten_rows(real:
 @pytest.mark.parametrize("horizon", HORIZONS)
 def test_the_simulated_markets_model_beats_every_baseline_there(horizon: int) -> None:
     artifact = load_model(SIMULATED)
-    for stream in artifact.manifest.metrics["streams"]:
+    streams = artifact.manifest.metrics["streams"]
+    assert streams
+    for stream in streams:
         scores = saved_scores(artifact, stream["stream"])[horizon]
         models = [each for name, each in scores.items() if name.startswith("mambalob")]
         others = [each for name, each in scores.items() if not name.startswith("mambalob")]
