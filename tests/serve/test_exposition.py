@@ -43,6 +43,9 @@ def families() -> list[Metric]:
 
 def add_symbol(to: list[Metric], symbol: str) -> None:
     _, frames, latency, _, gauge = to
+    assert isinstance(frames, CounterMetricFamily)
+    assert isinstance(latency, HistogramMetricFamily)
+    assert isinstance(gauge, GaugeMetricFamily)
     for number, status in enumerate(("row", "gap", "late")):
         frames.add_metric((symbol, status), number)
     latency.add_metric((symbol,), [("0.1", 1.0), ("0.5", 2.0), ("+Inf", 4.0)], 3.25)

@@ -132,7 +132,9 @@ async def test_whoever_looks_at_all_topics_takes_few_of_them_a_turn(scripted_exc
     async with scripted_exchange() as exchange, counting_turns() as count:
         exchange.snapshots = False
         consumers = {f"COIN{number}USDT": Consumer() for number in range(90)}
-        topics = {BookTopic(symbol=symbol, depth=50): consumer for symbol, consumer in consumers.items()}
+        topics: dict[Topic, FrameConsumer] = {
+            BookTopic(symbol=symbol, depth=50): consumer for symbol, consumer in consumers.items()
+        }
         feed = Feed(FeedConfig(url=exchange.url, check_interval_s=0.02), topics, AnchoredClock())
         for consumer in consumers.values():
             consumer.check_freshness = lambda now_ns: count.note()  # type: ignore[method-assign]

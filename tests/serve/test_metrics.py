@@ -21,6 +21,7 @@ from serve.clock import AnchoredClock
 from serve.exposition import SAMPLES_A_TURN
 from serve.feed import Feed
 from serve.feed_config import FeedConfig
+from serve.frame_consumer import FrameConsumer
 from serve.http_protocol import ConnectionLimits
 from serve.hub import Hub
 from serve.keep_warm import KeepWarmPolicy, WarmKeeper
@@ -35,16 +36,22 @@ from serve.symbol_metrics import SymbolFamilies
 from serve.symbol_service import SymbolService
 from serve.trade_consumer import TradeConsumer
 from serve.turns import Turns
+from serve.venue_stream import Topic
 from tests.serve.turn_count import counting_turns
 
 pytestmark = pytest.mark.anyio
+
+
+async def _say_nothing() -> None:
+    """The last words of a server that is not run."""
 
 
 def make_metrics(models_dir, symbols: list[str]) -> tuple[ServiceMetrics, list[SymbolService], Feed, Hub]:
     """The metrics of a service that nobody runs."""
     clock = AnchoredClock()
     hub = Hub(symbols, clock)
-    made, consumers = [], {}
+    made: list[SymbolService] = []
+    consumers: dict[Topic, FrameConsumer] = {}
     engine: str | Engine = "ort-step"
     for symbol in symbols:
         instrument = Instrument(symbol=symbol, tick_size="0.10")
@@ -68,7 +75,7 @@ def make_metrics(models_dir, symbols: list[str]) -> tuple[ServiceMetrics, list[S
         feed=feed,
         hub=hub,
         streams=streams,
-        server=Server(FastAPI(), listener, asyncio.Event().wait, ConnectionLimits()),
+        server=Server(FastAPI(), listener, _say_nothing, ConnectionLimits()),
         warm_keeper=WarmKeeper(KeepWarmPolicy(), feed, [one.pipeline for one in made]),
         shadow_log=ShadowLog(None),
         clock=clock,

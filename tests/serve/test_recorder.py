@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -161,6 +162,14 @@ async def test_a_refused_recording_leaves_nothing_behind_and_its_name_free(
     assert path.exists()
 
 
+def asked(exchange: Any, requests: int) -> bool:
+    return len(exchange.requests) == requests
+
+
+def wrote(recorder: Recorder, frames: int) -> bool:
+    return recorder._writer.frames == frames
+
+
 @pytest.mark.parametrize("answers", [True, False], ids=["an answer came", "nothing came"])
 async def test_a_recording_stopped_before_any_book_came_leaves_nothing_behind(
     tmp_path, scripted_exchange, answers
@@ -175,8 +184,8 @@ async def test_a_recording_stopped_before_any_book_came_leaves_nothing_behind(
         ):
             recorder = Recorder(config)
             running = asyncio.create_task(recorder.run())
-            await until(lambda number=number: len(exchange.requests) == number)
-            await until(lambda recorder=recorder: recorder._writer.frames == answers)
+            await until(partial(asked, exchange, number))
+            await until(partial(wrote, recorder, int(answers)))
             recorder.stop()
             summary = await asyncio.wait_for(running, 60)
             assert (summary.files, summary.file_bytes, summary.holds_book) == (0, 0, False)
