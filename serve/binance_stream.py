@@ -128,6 +128,8 @@ class BinanceStream:
     snapshot_apart = True
     request_rate = RequestRate(burst=1, per_s=1.0)
     """Two messages each (leave, subscribe); a connection that sends more than five a second is cut."""
+    topics_a_request = 1
+    """What stands in the address needs no request; a topic that fell silent is asked for alone."""
 
     def __init__(self, url: str, category: str) -> None:
         self._rest_url = rest_url(url, category)
@@ -139,9 +141,10 @@ class BinanceStream:
         """The address of the combined stream of all topics."""
         return f"{url.rstrip('/')}/stream?streams={'/'.join(topic.name for topic in topics)}"
 
-    def request(self, operation: Operation, topic: Topic, request_id: str) -> str:
-        """The text frame that subscribes to `topic` or leaves it."""
-        request = {"method": operation.upper(), "params": [topic.name], "id": int(request_id)}
+    def request(self, operation: Operation, topics: Sequence[Topic], request_id: str) -> str:
+        """The text frame that subscribes to `topics` or leaves them."""
+        names = [topic.name for topic in topics]
+        request = {"method": operation.upper(), "params": names, "id": int(request_id)}
         return msgspec.json.encode(request).decode()
 
     def topic_of(self, frame: bytes) -> str:

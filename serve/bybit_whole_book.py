@@ -34,7 +34,7 @@ class BybitWholeBookStream(BybitStream):
     """
 
     def __init__(self, url: str, category: str) -> None:
-        super().__init__()
+        super().__init__(category)
         self._base_url = rest_base_url(url)
         self._category = category
 

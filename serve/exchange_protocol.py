@@ -8,10 +8,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from serve.bybit_stream import Category
-
-SPOT_MAXIMUM_ARGS = 10
-"""Topics that one request may hold on the spot stream."""
+from serve.bybit_stream import SPOT_TOPICS_A_REQUEST, Category
 
 MAXIMUM_ARGS_CHARACTERS = 21_000
 """Characters of all the topics of one connection together (Bybit API documentation v5, "Connect")."""
@@ -93,8 +90,8 @@ class Wording:
         """The reason given for a request with no topics or too many; None where their number is right."""
         if not request.args:
             return "Params Error"
-        if self.category == "spot" and len(request.args) > SPOT_MAXIMUM_ARGS:
-            return f"args size >{SPOT_MAXIMUM_ARGS}"
+        if self.category == "spot" and len(request.args) > SPOT_TOPICS_A_REQUEST:
+            return f"args size >{SPOT_TOPICS_A_REQUEST}"
         return None
 
     def _answer(self, success: bool, message: str, request: Request) -> bytes:

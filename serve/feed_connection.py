@@ -7,7 +7,7 @@ stalls, asks for snapshots, and gives the connection up when it serves nobody an
 import asyncio
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 from lob.errors import InputError
@@ -167,13 +167,20 @@ class FeedConnection:
             await self._check_progress(now_s, turns)
             wake_s = checked_s + interval_s
             self._attention.clear()
+            joining: list[Subscription] = []
             for number, one in enumerate(self._all, 1):
                 step, due_s = one.next_step(now_s)
-                if step is not Step.NOTHING:
-                    due_s = await self._take(one, step)
-                wake_s = min(wake_s, due_s)
+                if step is Step.SUBSCRIBE and self._joins(one):
+                    joining.append(one)
+                elif step is not Step.NOTHING:
+                    wake_s = min(wake_s, await self._take(one, step))
+                else:
+                    wake_s = min(wake_s, due_s)
                 if number % TOPICS_A_TURN == 0:
                     await turns.give_way()
+            most = self._venue.topics_a_request
+            for start in range(0, len(joining), most):
+                wake_s = min(wake_s, await self._subscribe_together(joining[start : start + most]))
             try:
                 async with asyncio.timeout(max(0.0, wake_s - self._now_s())):
                     await self._attention.wait()
@@ -194,6 +201,26 @@ class FeedConnection:
         raise ConnectionEndedError(
             next(text for text, one in zip(obstacles, deciding, strict=True) if not one.refused)
         )
+
+    def _joins(self, one: Subscription) -> bool:
+        """Whether a topic that is to be subscribed may be so by a request that names others too."""
+        if self._venue.snapshot_apart or one.asks_alone or one.leaves_first:
+            return False
+        return not (one.is_subscribed and self._venue.snapshot_follows(one.topic))
+
+    async def _subscribe_together(self, some: Sequence[Subscription]) -> float:
+        """Subscribe to topics by one request, or leave it as `_take`: answers until when."""
+        now_s = self._now_s()
+        wait_s = self._request_bound.wait_s(now_s)
+        if wait_s > 0:
+            return now_s + wait_s
+        self._request_bound.take(now_s)
+        request_id = self._next_id()
+        for one in some:
+            one.on_asked(request_id, now_s, again=False, joined=len(some) > 1)
+            one.snapshot_due = self._venue.snapshot_follows(one.topic)
+        await self._send("subscribe", some, request_id)
+        return math.inf
 
     async def _take(self, one: Subscription, step: Step) -> float:
         """Take a subscription's step, or leave it where a bound does not allow it yet: answers until when."""
@@ -226,8 +253,8 @@ class FeedConnection:
         one.on_asked(request_id, now_s, again=again, fetching=fetches)
         if asks:
             if one.leaves_first:
-                await self._send("unsubscribe", one, self._next_id())
-            await self._send("subscribe", one, request_id)
+                await self._send("unsubscribe", [one], self._next_id())
+            await self._send("subscribe", [one], request_id)
         one.snapshot_due = follows
         if fetches:
             self._begin_fetch(one)
@@ -249,8 +276,8 @@ class FeedConnection:
             f"no frame of any topic for {silent_s:.1f} s, though {one.topic.name} was asked for again"
         )
 
-    async def _send(self, operation: Operation, one: Subscription, request_id: str) -> None:
-        request = self._venue.request(operation, one.topic, request_id)
+    async def _send(self, operation: Operation, some: Sequence[Subscription], request_id: str) -> None:
+        request = self._venue.request(operation, [one.topic for one in some], request_id)
         await self._connection.send_within(request, self._config.send_timeout_s)
 
     def _next_id(self) -> str:
@@ -278,25 +305,35 @@ class FeedConnection:
         self._attention.set()
 
     def _on_reply(self, reply: Reply) -> None:
-        """Let the topic whose request it answers know; an answer to none changes nothing."""
-        one = self._asker(reply)
-        if one is None:
+        """Let the topics whose request it answers know; an answer to none changes nothing."""
+        asked = self._askers(reply)
+        if not asked:
             return
-        one.on_reply(reply, self._now_s())
+        names = ", ".join(one.topic.name for one in asked)
         if reply.success:
-            logger.info("subscribed to %s", one.topic.name)
+            logger.info("subscribed to %s", names)
+        elif asked[0].joined:
+            logger.warning(
+                "the exchange refuses a request for several topics: %s; asking for each alone: %s",
+                printable(reply.message),
+                names,
+            )
         else:
             self._counters.refusals += 1
-            logger.warning("the exchange refuses %s: %s", one.topic.name, printable(reply.message))
+            logger.warning("the exchange refuses %s: %s", names, printable(reply.message))
+        now_s = self._now_s()
+        for one in asked:
+            one.on_reply(reply, now_s)
         self._attention.set()
 
-    def _asker(self, reply: Reply) -> Subscription | None:
-        """Whose request a reply answers: by its id, else by the topic it names, else the oldest one."""
+    def _askers(self, reply: Reply) -> list[Subscription]:
+        """Whose request a reply answers: by its id, else by a topic it names, else the first one's."""
         pending = [one for one in self._all if one.pending_id]
-        if reply.request_id:
-            return next((one for one in pending if one.pending_id == reply.request_id), None)
-        named = [one for one in pending if one.topic.name in reply.message]
-        return next(iter(named or pending), None)
+        request_id = reply.request_id
+        if not request_id:
+            named = [one for one in pending if one.topic.name in reply.message]
+            request_id = next((one.pending_id for one in named or pending), "")
+        return [one for one in pending if one.pending_id == request_id]
 
 
 def _check_freshness(now_ns: int, one: Subscription) -> None:

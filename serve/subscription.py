@@ -50,6 +50,10 @@ class Subscription:
         """Whether the one who sends requests knows that the book is lost."""
         self.pending_id = ""
         """The request that is not answered yet."""
+        self.joined = False
+        """Whether that request names other topics too."""
+        self.asks_alone = False
+        """Whether the topic is to have a request of its own: one that named others too was refused."""
         self.fetching = False
         """Whether a snapshot is being fetched beside the stream."""
         self.is_subscribed = False
@@ -87,13 +91,16 @@ class Subscription:
         self._begin()
         self.consumer.on_connected()
 
-    def on_asked(self, request_id: str, now_s: float, *, again: bool, fetching: bool = False) -> None:
+    def on_asked(
+        self, request_id: str, now_s: float, *, again: bool, fetching: bool = False, joined: bool = False
+    ) -> None:
         """The topic's snapshot has been asked for; `again`: in place of a book that is lost.
 
         `request_id` is empty where nothing was sent that is answered by an acknowledgement; `fetching` where
-        `on_fetched` will tell what came.
+        `on_fetched` will tell what came; `joined` where the request named other topics too.
         """
         self._asked_s = now_s
+        self.joined = joined
         self._subscribe_at_s = math.inf
         self._lost_since_s = None
         self.noticed = False
@@ -110,13 +117,19 @@ class Subscription:
             self.consumer.resync_requested()
 
     def on_reply(self, reply: Reply, now_s: float) -> None:
-        """The answer to the pending request came."""
+        """The answer to the pending request came.
+
+        What refuses several topics may be about any of them: it only has this one asked for alone, at once.
+        """
         self.pending_id = ""
         self._unanswered_since_s = math.inf
         if reply.success:
             self.is_subscribed = True
-            self.leaves_first = False
+            self.leaves_first = self.asks_alone = False
             self._refusals_in_a_row = 0
+        elif self.joined:
+            self.asks_alone = True
+            self._subscribe_at_s = now_s
         else:
             self._on_refused(reply, now_s)
 

@@ -57,11 +57,15 @@ class VenueStream(Protocol):
     def request_rate(self) -> RequestRate:
         """How often one connection may subscribe by request; leaving a topic first counts as the same one."""
 
+    @property
+    def topics_a_request(self) -> int:
+        """How many topics one request may subscribe to; a refusal is of all of them."""
+
     def address(self, url: str, topics: Sequence[Topic]) -> str:
         """The address to connect to for `topics`."""
 
-    def request(self, operation: Operation, topic: Topic, request_id: str) -> str:
-        """The text frame that subscribes to `topic` or leaves it; `request_id` is digits."""
+    def request(self, operation: Operation, topics: Sequence[Topic], request_id: str) -> str:
+        """The text frame that subscribes to `topics` or leaves them; `request_id` is digits."""
 
     def topic_of(self, frame: bytes) -> str:
         """The topic in a pushed frame, read as JSON; empty where it has none. Never raises."""

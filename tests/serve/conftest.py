@@ -218,6 +218,10 @@ class ScriptedExchange:
             await self.connections[-1].send(frame, text=True)
             await asyncio.sleep(pause_s)
 
+    def asked(self) -> list[tuple[str, str]]:
+        """What was asked of which topic, in order; a request may name several."""
+        return [(request["op"], topic) for request in self.requests for topic in request.get("args", [])]
+
     def operations(self) -> list[str]:
         return [request["op"] for request in self.requests]
 

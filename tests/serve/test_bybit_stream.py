@@ -55,11 +55,23 @@ def test_category_of_an_address_that_names_none() -> None:
 def test_topic_and_requests_read_as_the_exchange_documents_them() -> None:
     topic = BookTopic(symbol="BTCUSDT", depth=50)
     assert topic.name == "orderbook.50.BTCUSDT"
-    assert json.loads(BybitStream().request("subscribe", topic, "7")) == {
+    assert json.loads(BybitStream().request("subscribe", [topic], "7")) == {
         "op": "subscribe",
         "req_id": "7",
         "args": ["orderbook.50.BTCUSDT"],
     }
+
+
+def test_one_request_names_as_many_topics_as_the_category_allows() -> None:
+    topics = [BookTopic(symbol="BTCUSDT", depth=50), TradeTopic(symbol="BTCUSDT")]
+    request = json.loads(BybitStream().request("subscribe", topics, "8"))
+    assert request["args"] == ["orderbook.50.BTCUSDT", "publicTrade.BTCUSDT"]
+    assert BybitStream("spot").topics_a_request == 10  # as documented
+    longest = BookTopic(symbol="A" * 40, depth=1000).name
+    for category in ("linear", "inverse"):
+        topics_a_request = BybitStream(category).topics_a_request
+        assert topics_a_request > 10
+        assert topics_a_request * len(longest) < 21_000
 
 
 @pytest.mark.parametrize("symbol", ["", "BTC USDT", "BTC/USDT", "BTCUSDT\n", "ÄÖÜ", "A" * 41, "-"])

@@ -22,49 +22,12 @@ from serve.reconnect import ReconnectPolicy
 from serve.venue_connection import QUEUED_FRAMES, ConnectionEndedError
 from serve.venue_stream import Topic
 from tests.serve.running_feed import running
+from tests.serve.scripted_consumer import Consumer
 from tests.serve.turn_count import counting_turns
 from tests.serve.waiting import until
 
 pytestmark = pytest.mark.anyio
 QUICK = ReconnectPolicy(initial_s=0.02, factor=1, cap_s=0.02, settled_s=60)
-
-
-class Consumer:
-    """A consumer of one topic that writes down what it is told, and whose wishes the test sets."""
-
-    def __init__(self) -> None:
-        self.events: list[str] = []
-        self.books: list[int] = []
-        self.others: list[bytes] = []
-        self.unnamed: list[tuple[bytes, bool]] = []
-        self.needs_resync = False
-        self.awaits_snapshot = False
-        self.keeps_book = True
-        self.reason = "the test says so"
-        self.unreadable_frames = 0
-        self.resyncs = 0
-
-    def on_connected(self) -> None:
-        self.events.append("connected")
-
-    def on_disconnected(self, reason: str) -> None:
-        self.events.append(reason)
-
-    def on_frame(self, frame: bytes, receive_ns: int) -> None:
-        if frame.startswith(b"{") and b'"cts"' in frame:
-            self.books.append(json.loads(frame)["data"]["u"])
-        else:
-            self.others.append(frame)
-
-    def on_unnamed_frame(self, frame: bytes, receive_ns: int, *, readable: bool) -> None:
-        self.unnamed.append((frame, readable))
-
-    def check_freshness(self, now_ns: int) -> None:
-        pass
-
-    def resync_requested(self) -> None:
-        self.needs_resync = False
-        self.resyncs += 1
 
 
 def book(symbol: str, update_id: int) -> str:
@@ -89,11 +52,7 @@ class Setting:
 
 
 def asked(exchange, since: int = 0) -> list[str]:
-    return [
-        f"{request['op']} {request['args'][0].rpartition('.')[2]}"
-        for request in exchange.requests[since:]
-        if request["op"] != "ping"
-    ]
+    return [f"{operation} {topic.rpartition('.')[2]}" for operation, topic in exchange.asked()[since:]]
 
 
 async def test_frames_go_to_their_topics_consumer_and_strange_ones_to_nobody(scripted_exchange) -> None:
@@ -101,7 +60,7 @@ async def test_frames_go_to_their_topics_consumer_and_strange_ones_to_nobody(scr
         exchange.snapshots = False
         setting = Setting(exchange.url)
         async with running(setting.feed):
-            await until(lambda: len(exchange.requests) == 3)
+            await until(lambda: len(exchange.asked()) == 3)
             assert asked(exchange) == ["subscribe BTCUSDT", "subscribe ETHUSDT", "subscribe XRPUSDT"]
             send = exchange.connections[0].send
             for number in range(50):
@@ -118,11 +77,11 @@ async def test_frames_go_to_their_topics_consumer_and_strange_ones_to_nobody(scr
         assert setting.btc.books == list(range(50))
         assert setting.xrp.books == list(range(100, 150))
         assert setting.eth.books == [7]
-        assert (counters.unknown_topics, counters.unnamed_frames) == (2, 4)  # three answers, one unreadable
+        assert (counters.unknown_topics, counters.unnamed_frames) == (2, 2)  # one answer, one unreadable
         for consumer in setting.consumers.values():
             assert consumer.others == []
             assert consumer.unnamed[-1] == (b"no JSON", False)  # it may have been anybody's
-            assert [readable for _, readable in consumer.unnamed] == [True, True, True, False]
+            assert [readable for _, readable in consumer.unnamed] == [True, False]
         subscriptions = setting.feed.subscriptions
         assert [one.counters.frames for one in subscriptions.values()] == [50, 1, 50]
         assert subscriptions["orderbook.50.ETHUSDT"].counters.bytes == len(spaced)
@@ -153,10 +112,10 @@ async def test_a_lost_book_is_subscribed_again_alone(scripted_exchange) -> None:
         exchange.snapshots = False
         setting = Setting(exchange.url, resync=ResyncPolicy(minimum_interval_s=0.05))
         async with running(setting.feed):
-            await until(lambda: len(exchange.requests) == 3)
+            await until(lambda: len(exchange.asked()) == 3)
             setting.eth.needs_resync = True
             await exchange.connections[0].send(book("ETHUSDT", 1))
-            await until(lambda: len(exchange.requests) == 5)
+            await until(lambda: len(exchange.asked()) == 5)
             await asyncio.sleep(0.1)
         assert asked(exchange, 3) == ["unsubscribe ETHUSDT", "subscribe ETHUSDT"]
         assert (setting.btc.resyncs, setting.eth.resyncs, setting.xrp.resyncs) == (0, 1, 0)
@@ -190,7 +149,7 @@ async def test_a_refused_topic_is_left_out_and_the_others_live(scripted_exchange
         accept = exchange.acknowledge
 
         def answer(request: dict) -> dict:
-            if "ETHUSDT" in request["args"][0]:
+            if "orderbook.50.ETHUSDT" in request["args"]:
                 return accept(request) | {"success": False, "ret_msg": "Invalid symbol :[ETHUSDT]"}
             return accept(request)
 
@@ -201,12 +160,15 @@ async def test_a_refused_topic_is_left_out_and_the_others_live(scripted_exchange
             await exchange.connections[0].send(book("BTCUSDT", 1))
             await until(lambda: setting.btc.books == [1])
             exchange.connections[0].transport.abort()
-            await until(lambda: len(exchange.connections) == 2 and len(asked(exchange)) == 5)
+            await until(lambda: len(exchange.connections) == 2 and len(asked(exchange)) == 8)
         expected = "the exchange refuses orderbook.50.ETHUSDT: Invalid symbol :[ETHUSDT]"
         assert setting.eth.events == ["connected", expected]
         assert any("Invalid symbol" in record.message for record in caplog.records)
-        assert asked(exchange, 3) == ["subscribe BTCUSDT", "subscribe XRPUSDT"]
-        assert setting.feed.subscriptions["orderbook.50.ETHUSDT"].counters.refusals == 1
+        # All at once, then each alone, and on the next connection all that there are at once again.
+        assert [len(request["args"]) for request in exchange.requests] == [3, 1, 1, 1, 2]
+        assert asked(exchange, 6) == ["subscribe BTCUSDT", "subscribe XRPUSDT"]
+        counters = [one.counters.refusals for one in setting.feed.subscriptions.values()]
+        assert counters == [0, 1, 0]
 
 
 async def test_a_refusal_without_an_id_is_of_the_topic_it_names_and_all_refused_is_the_end(
@@ -233,7 +195,7 @@ async def test_a_topic_refused_for_now_is_asked_for_again_alone(scripted_exchang
         refusals: list[dict[str, Any]] = []
 
         def answer(request: dict) -> dict:
-            if "ETHUSDT" in request["args"][0] and len(refusals) < 3:
+            if "orderbook.50.ETHUSDT" in request["args"] and len(refusals) < 4:
                 refusals.append(request)
                 return accept(request) | {"success": False, "ret_msg": "system busy"}
             return accept(request)
@@ -241,9 +203,10 @@ async def test_a_topic_refused_for_now_is_asked_for_again_alone(scripted_exchang
         exchange.acknowledge = answer
         setting = Setting(exchange.url)
         async with running(setting.feed):
-            await until(lambda: len(asked(exchange)) == 6)
+            await until(lambda: len(asked(exchange)) == 9)
             await asyncio.sleep(0.1)
-        assert asked(exchange, 3) == ["subscribe ETHUSDT"] * 3
+        each = ["subscribe BTCUSDT", "subscribe ETHUSDT", "subscribe XRPUSDT"]
+        assert asked(exchange, 3) == [*each, *["subscribe ETHUSDT"] * 3]
         assert setting.feed.counters.refusals == 3
         assert setting.feed.counters.connections == 1
 
@@ -265,7 +228,7 @@ async def test_trades_that_flow_do_not_hide_that_no_book_gets_any_further(script
             AnchoredClock(),
         )
         async with running(feed):
-            await until(lambda: len(exchange.requests) == 2)
+            await until(lambda: len(exchange.asked()) == 2)
             while len(exchange.connections) == 1:
                 with contextlib.suppress(ConnectionClosed):
                     await exchange.connections[0].send('{"topic":"publicTrade.BTCUSDT","ts":1,"data":[]}')
@@ -279,7 +242,7 @@ async def test_an_acknowledgement_that_comes_twice_changes_nothing(scripted_exch
         exchange.snapshots = False
         setting = Setting(exchange.url)
         async with running(setting.feed):
-            await until(lambda: len(exchange.requests) == 3)
+            await until(lambda: len(exchange.asked()) == 3)
             for request in list(exchange.requests):
                 for success in (True, False):
                     reply = exchange.acknowledge(request) | {"success": success, "ret_msg": "Invalid symbol"}
@@ -287,7 +250,7 @@ async def test_an_acknowledgement_that_comes_twice_changes_nothing(scripted_exch
             await exchange.connections[0].send(book("BTCUSDT", 1))
             await until(lambda: setting.btc.books == [1])
         assert setting.feed.counters.refusals == 0
-        assert len(exchange.requests) == 3
+        assert len(exchange.requests) == 1
 
 
 async def test_a_silent_connection_is_replaced_and_one_with_a_living_topic_is_not(
@@ -305,7 +268,7 @@ async def test_a_silent_connection_is_replaced_and_one_with_a_living_topic_is_no
 
         monkeypatch.setattr(setting.btc, "check_freshness", lose)
         async with running(setting.feed):
-            await until(lambda: len(exchange.requests) == 3)
+            await until(lambda: len(exchange.asked()) == 3)
             clock = asyncio.get_running_loop().time
             began_s, number = clock(), 0
             while clock() - began_s < 1.5 or asked(exchange).count("subscribe BTCUSDT") < 3:
@@ -337,7 +300,7 @@ async def test_a_connection_is_not_idle_while_one_topic_flows(scripted_exchange)
         exchange.snapshots = exchange.pongs = False
         setting = Setting(exchange.url, idle=IdlePolicy(probe_after_s=1.0, answer_within_s=0.1))
         async with running(setting.feed):
-            await until(lambda: len(exchange.requests) == 3)
+            await until(lambda: len(exchange.asked()) == 3)
             for number in range(80):
                 await exchange.connections[0].send(book("BTCUSDT", number))
                 await asyncio.sleep(0.02)
@@ -359,7 +322,7 @@ async def test_a_consumer_too_slow_for_its_feed_loses_nothing_and_is_counted(
 
         monkeypatch.setattr(setting.btc, "on_frame", slowly)
         async with running(setting.feed):
-            await until(lambda: len(exchange.requests) == 3)
+            await until(lambda: len(exchange.asked()) == 3)
             frames = 8 * QUEUED_FRAMES
             most = 0
             exchange.connections[0].transport.set_write_buffer_limits(high=2**24)
@@ -388,7 +351,7 @@ async def test_a_consumer_may_give_the_connection_up(
 
         monkeypatch.setattr(setting.eth, "on_frame", give_up)
         async with running(setting.feed):
-            await until(lambda: len(exchange.requests) == 3)
+            await until(lambda: len(exchange.asked()) == 3)
             await exchange.connections[0].send(book("ETHUSDT", 1))
             await until(lambda: len(setting.btc.events) == 3)
             assert exchange.connections[0].close_code == 1001

@@ -152,6 +152,35 @@ def test_the_exchange_is_left_alone_for_as_long_as_it_asks() -> None:
     assert one.obstacle(60.0) == ""  # which is nothing that another connection would mend
 
 
+def test_a_refusal_of_several_topics_has_each_asked_for_alone_at_once() -> None:
+    """Whatever it says: of which of them it is true is not known."""
+    one, book = make(apart=False)
+    one.on_asked("1", 0.0, again=False, joined=True)
+    one.on_reply(Reply(request_id="1", success=False, message="Invalid symbol :[ETHUSDT]"), 0.2)
+    assert (one.refused, one.asks_alone, one.pending_id) == ("", True, "")
+    assert one.counters.refusals == 0
+    assert one.next_step(0.2) == (Step.SUBSCRIBE, 0.2)
+    one.on_asked("2", 0.3, again=False)
+    one.on_reply(Reply(request_id="2", success=False, message="system busy"), 0.4)
+    assert one.counters.refusals == 1
+    assert one.next_step(0.4)[0] is Step.NOTHING  # its own refusal: asked for again after a wait
+    one.on_connected()
+    assert one.asks_alone  # until it is taken: others would be refused with it again
+    one.on_asked("3", 1.0, again=False)
+    one.on_reply(Reply(request_id="3", success=True), 1.1)
+    assert not one.asks_alone
+    assert book.events == ["connected", "connected"]
+
+
+def test_its_own_request_after_a_joined_one_is_refused_as_ever() -> None:
+    one, book = make(apart=False)
+    one.on_asked("1", 0.0, again=False, joined=True)
+    one.on_asked("2", 11.0, again=True)  # the first was never answered
+    one.on_reply(Reply(request_id="2", success=False, message="Invalid symbol :[BTCUSDT]"), 11.1)
+    assert one.refused == "the exchange refuses btcusdt@depth@100ms: Invalid symbol :[BTCUSDT]"
+    assert book.events == ["connected", one.refused]
+
+
 def test_a_refused_new_subscription_is_left_before_it_is_asked_for_again() -> None:
     """The exchange may have refused to leave the topic, and then says that it is subscribed already."""
     one, _ = make(apart=False)
