@@ -134,6 +134,7 @@ class Exchange:
         self._refusal: asyncio.Task[None] | None = None
         self._sweeper: asyncio.Task[None] | None = None
         self._finishing: asyncio.Task[None] | None = None
+        opening_turn = asyncio.Lock()
         self._players = [
             Player(
                 market.topics,
@@ -145,6 +146,7 @@ class Exchange:
                 on_applied=self._on_applied if self.books.is_needed or self._desk.keeps_past else None,
                 on_refusal=self.refuse,
                 on_end=self._on_market_end,
+                opening_turn=opening_turn,
             )
             for market in listing.markets
         ]

@@ -10,6 +10,7 @@ import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Literal
 
 from lob.bybit import is_whole_book
@@ -133,7 +134,8 @@ class Player:
     `open_frames` gives the market's frames from the start; `on_end` is called when they are used up for good,
     with the error where one is the reason (CaptureError: a damaged capture). `opening` makes what a later
     subscriber is sent first of a snapshot; `on_refusal` is told for how many seconds connections are to be
-    refused.
+    refused. The players of one exchange share `opening_turn`: making a market's first frame takes so long
+    that hundreds of them in a row would keep every connection waiting.
     """
 
     def __init__(
@@ -148,6 +150,7 @@ class Player:
         on_applied: Callable[[Timeline], None] | None = None,
         on_refusal: Callable[[float], None] = lambda _: None,
         on_end: Callable[[Exception | None], None] | None = None,
+        opening_turn: asyncio.Lock | None = None,
     ) -> None:
         self.timelines = {topic: Timeline(topic, self, on_applied) for topic in topics}
         self.is_running = False
@@ -158,6 +161,7 @@ class Player:
         self._faults = faults
         self._on_refusal = on_refusal
         self._on_end = on_end
+        self._opening_turn = opening_turn or asyncio.Lock()
         self._played = 0
         self._somebody = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -207,11 +211,13 @@ class Player:
         deliveries = faultless(self._open_frames())
         for fault in self._faults:
             deliveries = fault(deliveries)
-        start_s = clock()
-        first_ns: int | None = None
-        for delivery in deliveries:
-            if first_ns is None:
-                first_ns = delivery.receive_ns
+        async with self._opening_turn:
+            await asyncio.sleep(0)  # else the next one would have its turn before the connections have theirs
+            first = next(deliveries, None)
+        if first is None:
+            return
+        start_s, first_ns = clock(), first.receive_ns
+        for delivery in chain((first,), deliveries):
             wait_s = 0.0
             if self._pace.speed is None:
                 await self._somebody.wait()
