@@ -84,7 +84,7 @@ async def test_an_unknown_symbol_costs_no_other_its_place() -> None:
 
 
 async def test_topics_beyond_what_a_connection_may_have_leave_the_others_theirs() -> None:
-    """Bybit's 21,000 characters: a request that goes beyond is refused, and what of it fits is taken alone."""
+    """Bybit's 21,000 characters: a request beyond them is refused, and what of it fits is taken alone."""
     symbols = [f"COIN{number}USDT".rjust(40, "X") for number in range(400)]
     length = len(BookTopic(symbol=symbols[0], depth=50).name)
     fit = 21_000 // length
