@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from itertools import islice
 
 from inference.pipeline import Pipeline
+from inference.pipeline_batch import PipelineBatch
 from lob.errors import ArtifactError
 from lob.instrument import Instrument
 from lob.rows import RowPath
@@ -74,6 +75,18 @@ def warm_up(pipeline: Pipeline) -> Rehearsal:
             f"frames (state {state}: {rehearsal.pipeline.reason}), {PREDICTIONS} are expected"
         )
     return rehearsal
+
+
+def warm_up_batch(batch: PipelineBatch, pipeline: Pipeline) -> None:
+    """Compile what several symbols' frames at once take, on frames of no symbol.
+
+    `batch` is of the model of `pipeline`, which itself sees no frame.
+    """
+    rehearsed = [Rehearsal(pipeline).pipeline for _ in range(2)]
+    for number, frame in enumerate(islice(made_up_frames(), 16)):
+        # Spaces are not as expected: such a frame is decoded, not scanned.
+        one = frame.replace(b":", b": ") if number % 2 else frame
+        batch.on_frames([(pipeline, one, number) for pipeline in rehearsed])
 
 
 def warm_up_rows() -> None:

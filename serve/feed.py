@@ -18,7 +18,7 @@ from serve.clock import AnchoredClock
 from serve.feed_config import FeedConfig
 from serve.feed_connection import FeedConnection, RefusedSubscriptionError
 from serve.feed_counters import FeedCounters
-from serve.frame_consumer import FrameConsumer
+from serve.frame_consumer import FrameBatch, FrameConsumer
 from serve.rate_bound import RateBound
 from serve.subscription import Subscription
 from serve.unreadable_frames import UnreadableFrames
@@ -41,9 +41,11 @@ class Feed:
         *,
         venue: VenueStream | None = None,
         random: Random | None = None,
+        batch: FrameBatch | None = None,
     ) -> None:
         """Keep each topic flowing into its consumer; `venue` is Bybit by default.
 
+        `batch` takes frames of several symbols that wait together; None: they are taken one by one.
         Raises InputError where there is no topic, or two have one name.
         """
         self._random = random or Random()  # noqa: S311  # jitter, no secret
@@ -71,13 +73,14 @@ class Feed:
         self._address = public_address(config.url)
         self._snapshot_bound = RateBound(config.snapshot.rate)
         self._unreadable = UnreadableFrames(self._all, config.unreadable_every_s)
-        self._connection: StampedConnection | None = None
+        self._batch = batch
+        self._serving: FeedConnection | None = None
         self._held_s = 0.0  # for how long the last connection did its work
 
     @property
     def waiting_frames(self) -> int:
         """Frames that have arrived in the process and are not handled yet."""
-        return 0 if self._connection is None else self._connection.waiting
+        return 0 if self._serving is None else self._serving.waiting_frames
 
     async def run(self) -> None:
         """Feed the consumers until cancelled.
@@ -130,7 +133,7 @@ class Feed:
         except (OSError, InvalidHandshake) as error:
             reason = f"{'lost' if connected else 'cannot connect'}: {error}"
         finally:
-            self._connection = None
+            self._serving = None
             for one in self._all:
                 if not one.refused:
                     one.consumer.on_disconnected(reason)
@@ -140,10 +143,9 @@ class Feed:
 
     async def _serve(self, connection: StampedConnection) -> None:
         """Serve one connection; raises what ends it."""
-        self._connection = connection
         now_s = asyncio.get_running_loop().time
         began_s = now_s()
-        serving = FeedConnection(
+        serving = self._serving = FeedConnection(
             connection,
             self.subscriptions,
             config=self._config,
@@ -152,6 +154,7 @@ class Feed:
             counters=self.counters,
             snapshot_bound=self._snapshot_bound,
             unreadable=self._unreadable,
+            batch=self._batch,
         )
         try:
             await serving.serve()

@@ -15,6 +15,8 @@ from serve.bybit_stream import printable
 from serve.clock import AnchoredClock
 from serve.feed_config import FeedConfig
 from serve.feed_counters import FeedCounters
+from serve.frame_consumer import FrameBatch
+from serve.frame_turns import Arrival, FrameTurns
 from serve.heartbeat import Heartbeat
 from serve.rate_bound import RateBound
 from serve.subscription import Step, Subscription
@@ -37,7 +39,7 @@ class FeedConnection:
     """Serves `subscriptions`, by their topics' names, on one connection.
 
     `snapshot_bound` holds the fetches of all connections to a rate; `counters` and `unreadable` are the
-    feed's.
+    feed's. Without a `batch` frames that wait together are taken one after the other.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class FeedConnection:
         counters: FeedCounters,
         snapshot_bound: RateBound,
         unreadable: UnreadableFrames,
+        batch: FrameBatch | None = None,
     ) -> None:
         self.ended_silent = False
         """Whether it was given up because it brought nothing."""
@@ -59,7 +62,8 @@ class FeedConnection:
         self._all = tuple(subscriptions.values())
         # Trades come without a snapshot: that they flow does not mean that a book gets any further.
         self._deciding = tuple(one for one in self._all if one.consumer.keeps_book) or self._all
-        self._routes = {name.encode(): one for name, one in subscriptions.items()}
+        self._turns = FrameTurns(connection, subscriptions, venue.topic_prefix)
+        self._batch = batch
         self._config = config
         self._venue = venue
         self._clock = clock
@@ -73,6 +77,11 @@ class FeedConnection:
         self._heartbeat = Heartbeat(connection, venue.ping_frame, config, counters)
         self._fetches: set[asyncio.Task[None]] = set()
         self._fetch_failure: Exception | None = None
+
+    @property
+    def waiting_frames(self) -> int:
+        """Frames that have arrived and are not handled yet."""
+        return self._connection.waiting + (self._turns.held is not None)
 
     @property
     def pushed_s(self) -> float:
@@ -98,39 +107,71 @@ class FeedConnection:
 
     async def _read(self) -> None:
         """Hand every message over as it comes; never ends but by an exception."""
-        connection, counters, routes, now_s = self._connection, self._counters, self._routes, self._now_s
-        heartbeat = self._heartbeat
-        prefix = self._venue.topic_prefix
-        start = len(prefix)
+        connection, turns = self._connection, self._turns
+        least_waiting = math.inf if self._batch is None else self._batch.least_waiting
         while True:
-            frame, receive_ns = await connection.receive()
-            heard_s = heartbeat.heard_s = now_s()
-            counters.frames += 1
-            counters.bytes += len(frame)
-            # The topic's text stands first in every pushed frame: no decoding is needed to find it.
-            one = routes.get(frame[start : frame.find(b'"', start)]) if frame.startswith(prefix) else None
-            if one is None:
-                self._on_unrouted(frame, receive_ns, heard_s)
+            held = turns.held
+            if held is None:
+                frame, receive_ns = await connection.receive()
             else:
-                one.pushed_s = heard_s
-                self._deliver(one, frame, receive_ns)
+                frame, receive_ns = held
+                turns.held = None
+            one = turns.route(frame)
+            waiting = connection.whole_messages
+            if one is None:
+                self._on_unrouted(frame, receive_ns)
+            elif not waiting or not turns.several:
+                self._on_routed((one, frame, receive_ns))
+            elif waiting < least_waiting:
+                await turns.take((one, frame, receive_ns), self._on_routed)
+            else:
+                together: list[Arrival] = []
+                await turns.take((one, frame, receive_ns), together.append)
+                self._on_together(together)
             # Messages that already wait are returned without a pause; give the hub's writers their turn.
             await asyncio.sleep(0)
 
+    def _on_routed(self, arrival: Arrival) -> None:
+        one, frame, receive_ns = arrival
+        one.pushed_s = self._count(frame)
+        self._deliver(one, frame, receive_ns)
+
+    def _on_together(self, arrivals: Sequence[Arrival]) -> None:
+        """Hand frames of several symbols over at once; what each topic needs then is seen to after them."""
+        assert self._batch is not None, "frames are taken together by a batch"
+        for one, frame, _ in arrivals:
+            one.pushed_s = self._count(frame)
+            one.counters.frames += 1
+            one.counters.bytes += len(frame)
+        self._batch.on_frames([(one.consumer, frame, receive_ns) for one, frame, receive_ns in arrivals])
+        for one, _, _ in arrivals:
+            self._look_after(one)
+
+    def _count(self, frame: bytes) -> float:
+        """A frame is handled now: answers when that is, on the event loop's clock."""
+        now_s = self._heartbeat.heard_s = self._now_s()
+        self._counters.frames += 1
+        self._counters.bytes += len(frame)
+        return now_s
+
     def _deliver(self, one: Subscription, frame: bytes, receive_ns: int) -> None:
-        counters, consumer = one.counters, one.consumer
-        counters.frames += 1
-        counters.bytes += len(frame)
-        consumer.on_frame(frame, receive_ns)
+        one.counters.frames += 1
+        one.counters.bytes += len(frame)
+        one.consumer.on_frame(frame, receive_ns)
+        self._look_after(one)
+
+    def _look_after(self, one: Subscription) -> None:
+        """See what a topic needs now that a frame of it was taken in."""
         if one.snapshot_due and not one.fetching and not self._snapshot_bound.is_paused(self._now_s()):
             one.snapshot_due, one.fetching = False, True
             self._begin_fetch(one)
-        if consumer.needs_resync and not one.noticed:
+        if one.consumer.needs_resync and not one.noticed:
             one.noticed = True
             self._attention.set()
 
-    def _on_unrouted(self, frame: bytes, receive_ns: int, heard_s: float) -> None:
+    def _on_unrouted(self, frame: bytes, receive_ns: int) -> None:
         """A frame whose topic does not stand first or is not ours, or one without a topic."""
+        heard_s = self._count(frame)
         topic = self._venue.topic_of(frame)
         if topic:
             one = self._subscriptions.get(topic)

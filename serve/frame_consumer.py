@@ -1,6 +1,7 @@
-"""What a feed needs of the one that takes a topic's frames in."""
+"""What a feed needs of the one that takes a topic's frames in, and of who takes several topics' at once."""
 
-from typing import Protocol
+from collections.abc import Sequence
+from typing import Protocol, TypeAlias
 
 
 class FrameConsumer(Protocol):
@@ -46,3 +47,18 @@ class FrameConsumer(Protocol):
 
     def resync_requested(self) -> None:
         """A new snapshot has been asked for."""
+
+
+Due: TypeAlias = tuple[FrameConsumer, bytes, int]
+"""A consumer, the frame that is due on it, and when that was received."""
+
+
+class FrameBatch(Protocol):
+    """Takes frames of several symbols that are there at once."""
+
+    @property
+    def least_waiting(self) -> int:
+        """How many frames have to wait behind the first one so that a batch is of use."""
+
+    def on_frames(self, due: Sequence[Due]) -> None:
+        """What `on_frame` of each does, in this order; no symbol has two. May raise as those may."""

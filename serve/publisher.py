@@ -1,6 +1,7 @@
 """The one place where a pipeline and the hub meet: frames in, predictions and states out."""
 
 from inference.pipeline import Pipeline
+from inference.prediction import Prediction
 from inference.symbol_models import SymbolModels
 from lob.sync import SymbolState
 from lob.trade_tape import TradeTape
@@ -38,6 +39,11 @@ class PredictionPublisher:
         self._stopped = False
 
     @property
+    def pipeline(self) -> Pipeline:
+        """What takes the frames in."""
+        return self._pipeline
+
+    @property
     def needs_resync(self) -> bool:
         """Whether the book is lost and a new snapshot has not been asked for."""
         return self._pipeline.needs_resync
@@ -62,8 +68,14 @@ class PredictionPublisher:
 
         Raises ConnectionEndedError where the feed is late again, right after a new snapshot.
         """
+        self.on_prediction(self._pipeline.on_frame(frame, receive_ns), receive_ns)
+
+    def on_prediction(self, prediction: Prediction | None, receive_ns: int) -> None:
+        """The pipeline took a frame received at `receive_ns` in, and this is what it answered.
+
+        Publishes what is to be; raises as `on_frame`.
+        """
         pipeline = self._pipeline
-        prediction = pipeline.on_frame(frame, receive_ns)
         if self._tape is not None:
             self._tape.take(pipeline.rows.exchange_ms)
         if prediction is not None and self._lateness is not None:

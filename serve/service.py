@@ -47,6 +47,7 @@ from serve.listener import address_of, listen
 from serve.metrics import ServiceMetrics
 from serve.model_switcher import ModelSwitcher
 from serve.publisher import PredictionPublisher
+from serve.publisher_batch import BatchPolicy, publisher_batch
 from serve.ready_model import ModelSource
 from serve.reconnect import ReconnectPolicy
 from serve.responses import ModelList, ModelSummary, SymbolList
@@ -78,7 +79,8 @@ class ServiceConfig:
     answers of the exchange are kept for the time when it does not answer, None keeps none. `trades` takes the
     public trades in as well. `depth` is that of Bybit's topic, `lob.messages.WHOLE_BOOK` for all
     levels; Binance sends the whole book. `port` 0 takes any free one. Without `admin_token` no routes change
-    models; `shadow_log` is where models in the shadow are written down, None only counts them.
+    models; `shadow_log` is where models in the shadow are written down, None only counts them. `batch` says
+    where the steps of several symbols are one call.
     """
 
     symbols: tuple[str, ...]
@@ -100,6 +102,7 @@ class ServiceConfig:
     lag: LagPolicy = field(default_factory=LagPolicy)
     idle: IdlePolicy = field(default_factory=IdlePolicy)
     keep_warm: KeepWarmPolicy = field(default_factory=KeepWarmPolicy)
+    batch: BatchPolicy = field(default_factory=BatchPolicy)
     reconnect: ReconnectPolicy = field(default_factory=ReconnectPolicy)
     resync: ResyncPolicy = field(default_factory=ResyncPolicy)
     silence: SilencePolicy = field(default_factory=SilencePolicy)
@@ -144,6 +147,7 @@ class Service:
         try:
             self.artifact = load_model(config.model, config.models_dir)
             self.symbols = self._make_symbols(topics)
+            batch = publisher_batch([one.publisher for one in self.symbols.values()], config.batch)
         except BaseException:
             self._listener.close()
             raise
@@ -154,6 +158,7 @@ class Service:
             self._consumers(),
             self.clock,
             venue=venue_stream(config.venue, config.url, config.category),
+            batch=batch,
         )
         self._turns = Turns(lambda: self.feed.waiting_frames)
         self.warm_keeper = WarmKeeper(

@@ -30,6 +30,7 @@ OPEN_TIMEOUT_S = 10.0
 CLOSE_TIMEOUT_S = 0.5
 
 _FIRST_OF_MESSAGE = (Opcode.TEXT, Opcode.BINARY)
+_OF_MESSAGE = (*_FIRST_OF_MESSAGE, Opcode.CONT)
 
 
 class ConnectionEndedError(Exception):
@@ -54,6 +55,8 @@ class StampedConnection(ClientConnection):
         self._on_full = on_full
         self._full = False
         self._arrivals_ns: deque[int] = deque()
+        self.whole_messages = 0
+        """Messages that have arrived to their end: `receive` answers so many times without waiting."""
 
     @property
     def waiting(self) -> int:
@@ -61,12 +64,14 @@ class StampedConnection(ClientConnection):
         return len(self._arrivals_ns)
 
     def process_event(self, event: Event) -> None:
-        """Note the time of a frame that begins a message."""
-        if isinstance(event, Frame) and event.opcode in _FIRST_OF_MESSAGE:
-            self._arrivals_ns.append(self._now_ns())
-            if len(self._arrivals_ns) > QUEUED_FRAMES and not self._full:
-                self._full = True
-                self._on_full()
+        """Note the time of a frame that begins a message, and the end of one."""
+        if isinstance(event, Frame) and event.opcode in _OF_MESSAGE:
+            if event.opcode in _FIRST_OF_MESSAGE:
+                self._arrivals_ns.append(self._now_ns())
+                if len(self._arrivals_ns) > QUEUED_FRAMES and not self._full:
+                    self._full = True
+                    self._on_full()
+            self.whole_messages += event.fin
         super().process_event(event)
 
     async def receive(self) -> tuple[bytes, int]:
@@ -74,6 +79,7 @@ class StampedConnection(ClientConnection):
         frame = await self.recv(decode=False)
         arrivals_ns = self._arrivals_ns
         receive_ns = arrivals_ns.popleft()
+        self.whole_messages -= 1
         if self._full and len(arrivals_ns) <= QUEUED_FRAMES // 4:  # where reading goes on
             self._full = False
         return frame, receive_ns

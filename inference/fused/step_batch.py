@@ -112,6 +112,11 @@ def compiled_steps_of_all(sizes: KernelSizes) -> AllSteps:
     return _STEPS[sizes]
 
 
+def is_compiled(sizes: KernelSizes) -> bool:
+    """Whether the call for `sizes` is there in this process, so that another batch of it is made at once."""
+    return sizes in _STEPS
+
+
 def _make_steps(sizes: KernelSizes) -> AllSteps:
     @kernel
     def steps_of_all(

@@ -18,6 +18,7 @@ from serve.instrument_cache import default_cache_dir
 from serve.keep_warm import KeepWarmPolicy
 from serve.logs import configure_logging
 from serve.process import freeze_start_up, run_until_signalled
+from serve.publisher_batch import BATCH_MODES, BatchMode, BatchPolicy
 from serve.reconnect import ReconnectPolicy
 from serve.service import Service, ServiceConfig
 from serve.shadow_log import ShadowLogConfig
@@ -152,6 +153,14 @@ RECONNECT, IDLE, LAG = ReconnectPolicy(), IdlePolicy(), LagPolicy()
     help="Look at the sockets again and again instead of sleeping; takes a core whole.",
 )
 @click.option(
+    "--batch",
+    type=click.Choice(BATCH_MODES),
+    default="auto",
+    show_default=True,
+    help="Take the steps of several symbols whose frames wait as one call, the same bit for bit; auto: of "
+    "many symbols and a large model (docs/many-symbols.md).",
+)
+@click.option(
     "--reconnect-initial-s",
     type=float,
     default=RECONNECT.initial_s,
@@ -205,6 +214,7 @@ def command(
     maximum_lag_ms: int,
     keep_warm_ms: float | None,
     busy_poll: bool,
+    batch: BatchMode,
     reconnect_initial_s: float,
     reconnect_cap_s: float,
     reconnect_jitter: float,
@@ -249,6 +259,7 @@ def command(
             ),
             lag=LagPolicy(maximum_wait_ms=maximum_wait_ms or None, maximum_lag_ms=maximum_lag_ms or None),
             keep_warm=KeepWarmPolicy(every_ms=keep_warm_ms, busy_poll=busy_poll),
+            batch=BatchPolicy(mode=batch),
             idle=IdlePolicy(probe_after_s=idle_s, answer_within_s=idle_s),
             reconnect=ReconnectPolicy(
                 initial_s=reconnect_initial_s,

@@ -28,6 +28,7 @@ from lob.market import MarketConfiguration, SimulatedMarket
 from lob.sync import SymbolState
 from serve.commands.serve import command
 from serve.feed_policies import ResyncPolicy, StallPolicy
+from serve.publisher_batch import BatchPolicy
 from serve.reconnect import ReconnectPolicy
 from serve.service import Service, ServiceConfig
 from serve.turns import Turns
@@ -103,13 +104,14 @@ def received(symbol: str, messages: list[dict]) -> dict[int, list]:
     }
 
 
+@pytest.mark.parametrize("batch", [BatchPolicy(), BatchPolicy(mode="on", least_waiting=1)])
 async def test_a_gap_of_one_symbol_is_not_seen_in_another(
-    models_dir, market_frames, scripted_exchange
+    models_dir, market_frames, scripted_exchange, batch: BatchPolicy
 ) -> None:
     bitcoin, ether = market_frames, of_ether(market_frames)
     async with scripted_exchange() as exchange:
         exchange.snapshots = False
-        service = Service(configure(models_dir, exchange.url))
+        service = Service(configure(models_dir, exchange.url, batch=batch))
         async with running(service) as (web, messages):
             await until(lambda: len(exchange.asked()) == 2)
             readiness = (await web.get("/readyz")).json()
@@ -327,5 +329,12 @@ def test_the_command_refuses_what_makes_no_sense(models_dir, arguments, message)
 def test_the_command_names_its_policies() -> None:
     assert isinstance(command, click.Command)
     text = CliRunner().invoke(command, ["--help"]).output
-    for option in ("--stall-ms", "--maximum-lag-ms", "--reconnect-cap-s", "--allow-plaintext", "--trades"):
+    for option in (
+        "--batch",
+        "--stall-ms",
+        "--maximum-lag-ms",
+        "--reconnect-cap-s",
+        "--allow-plaintext",
+        "--trades",
+    ):
         assert option in text
