@@ -10,6 +10,7 @@ import click
 from bench.book_comparison import book_ratios, compare_books
 from bench.books import CHANGES_A_SIDE, make_book_subjects
 from bench.commands.engines import command as engines_command
+from bench.commands.queue import command as queue_command
 from bench.commands.requests import command as requests_command
 from bench.commands.start import command as start_command
 from bench.commands.switch import command as switch_command
@@ -37,6 +38,7 @@ def command() -> None:
 
 command.add_command(engines_command)
 command.add_command(requests_command)
+command.add_command(queue_command)
 command.add_command(start_command)
 command.add_command(switch_command)
 command.add_command(symbols_command)

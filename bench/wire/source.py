@@ -66,7 +66,7 @@ def run_source(pipe: Connection, receipts: Connection, seed: int, lead_in: int, 
         client, _ = listener.accept()
         with client:
             client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            _answer_subscription(client)
+            answer_subscriptions(client)
             for frame in written[:lead_in]:
                 client.sendall(frame)
             pipe.send(lead_in)
@@ -77,11 +77,11 @@ def run_source(pipe: Connection, receipts: Connection, seed: int, lead_in: int, 
                 sent += phase.frames
 
 
-def _answer_subscription(client: socket.socket) -> None:
-    """Take the websocket's handshake and the one request that a feed of one topic makes."""
+def answer_subscriptions(client: socket.socket, topics: int = 1) -> None:
+    """Take the websocket's handshake and the requests that a feed of so many topics makes."""
     client.settimeout(HANDSHAKE_S)
     protocol = ServerProtocol()
-    while True:
+    while topics > 0:
         received = client.recv(READ_BYTES)
         if not received:
             raise ProcessEndedError("the service left before it had subscribed")
@@ -92,10 +92,9 @@ def _answer_subscription(client: socket.socket) -> None:
             elif isinstance(event, Frame) and event.opcode is Opcode.TEXT:
                 request = read_request(bytes(event.data))
                 protocol.send_text(Wording(category="linear", connection_id="bench").done(request))
-                client.sendall(b"".join(protocol.data_to_send()))
-                client.settimeout(None)
-                return
+                topics -= len(request.args)
         client.sendall(b"".join(protocol.data_to_send()))
+    client.settimeout(None)
 
 
 def _send(
