@@ -27,7 +27,7 @@ from lob.market_flow import (
     Flow,
     Integers,
     State,
-    advance,
+    advance_until,
     open_book,
 )
 from lob.market_print import BookPrinter, GridText, TradePrinter
@@ -226,7 +226,6 @@ class _Run:
         reach = max(100, 4 * widest)
         self._rng = np.random.default_rng([configuration.seed, *configuration.symbol.encode()])
         self._step_us = int(np.gcd.reduce(intervals_us))
-        self._elapsed_us = -BURN_IN_US
         self._state = State(
             flow=configuration.flow,
             first_bid=configuration.instrument.ticks(configuration.first_price),
@@ -251,9 +250,7 @@ class _Run:
             np.zeros((BATCH_MESSAGES, MESSAGE_COLUMNS), np.int64),
         )
         open_book(self._rng, self._state)
-        while self._elapsed_us < 0:
-            advance(self._rng, self._state, self._elapsed_us, self._step_us)
-            self._elapsed_us += self._step_us
+        self._elapsed_us = advance_until(self._rng, self._state, -BURN_IN_US, 0, self._step_us)
         for feed, depth in enumerate(depths):
             for side in (BID, ASK):
                 ticks, lots = self._feeds.ticks[feed, side, :depth], self._feeds.lots[feed, side, :depth]

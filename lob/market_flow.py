@@ -274,3 +274,14 @@ def advance(rng: np.random.Generator, state: State, from_us: int, interval_us: i
             _market_order(rng, state, BID if pick < market_buys else ASK, size)
         else:
             _market_order(rng, state, touch[METAORDER_SIDE], touch[METAORDER_LOTS])
+
+
+@kernel
+def advance_until(
+    rng: np.random.Generator, state: State, from_us: int, until_us: int, interval_us: int
+) -> int:
+    """Let intervals pass from `from_us` on until `until_us` is reached; answers the time then."""
+    while from_us < until_us:
+        advance(rng, state, from_us, interval_us)
+        from_us += interval_us
+    return from_us

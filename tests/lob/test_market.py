@@ -23,6 +23,7 @@ from lob.market_flow import (
     Flow,
     State,
     advance,
+    advance_until,
     open_book,
 )
 from lob.market_publication import (
@@ -216,6 +217,23 @@ def test_the_book_never_crosses_and_forgets_what_is_out_of_reach() -> None:
         held = sum(plain_levels(running, BID).values()) + sum(plain_levels(running, ASK).values())
         assert running.lots.sum() == held  # nothing inside the spread, nothing out of reach
     assert abs(running.touch[BID] - 600_000) > 2 * running.reach  # the ring was gone round
+
+
+def test_intervals_in_one_call_are_those_one_by_one() -> None:
+    one_by_one, at_once = state(), state()
+    drawn: list[float] = []
+    for running in (one_by_one, at_once):
+        rng = np.random.default_rng(7)
+        open_book(rng, running)
+        if running is at_once:
+            assert advance_until(rng, running, -999_000, 0, 20_000) == 1_000
+        else:
+            for number in range(50):
+                advance(rng, running, -999_000 + number * 20_000, 20_000)
+        drawn.append(rng.random())
+    assert drawn[0] == drawn[1]
+    for came, wanted in zip(at_once[2:], one_by_one[2:], strict=True):
+        assert np.array_equal(came, wanted)
 
 
 def test_published_changes_turn_the_old_levels_into_the_new() -> None:
