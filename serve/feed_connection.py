@@ -121,7 +121,8 @@ class FeedConnection:
             if one is None:
                 self._on_unrouted(frame, receive_ns)
             elif not waiting or not turns.several:
-                self._on_routed((one, frame, receive_ns))
+                one.pushed_s = self._count(frame)
+                self._deliver(one, frame, receive_ns)
             elif waiting < least_waiting:
                 await turns.take((one, frame, receive_ns), self._on_routed)
             else:
