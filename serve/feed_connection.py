@@ -62,7 +62,7 @@ class FeedConnection:
         self._all = tuple(subscriptions.values())
         # Trades come without a snapshot: that they flow does not mean that a book gets any further.
         self._deciding = tuple(one for one in self._all if one.consumer.keeps_book) or self._all
-        self._turns = FrameTurns(connection, subscriptions, venue.topic_prefix)
+        self._frame_turns = FrameTurns(connection, subscriptions, venue.topic_prefix)
         self._batch = batch
         self._config = config
         self._venue = venue
@@ -81,7 +81,7 @@ class FeedConnection:
     @property
     def waiting_frames(self) -> int:
         """Frames that have arrived and are not handled yet."""
-        return self._connection.waiting + (self._turns.held is not None)
+        return self._connection.waiting + (self._frame_turns.held is not None)
 
     @property
     def pushed_s(self) -> float:
@@ -107,7 +107,7 @@ class FeedConnection:
 
     async def _read(self) -> None:
         """Hand every message over as it comes; never ends but by an exception."""
-        connection, turns = self._connection, self._turns
+        connection, turns = self._connection, self._frame_turns
         least_waiting = math.inf if self._batch is None else self._batch.least_waiting
         while True:
             held = turns.held

@@ -12,7 +12,7 @@ from serve.bybit_stream import (
     public_stream_url,
     rest_base_url,
 )
-from serve.venue_stream import Reply
+from serve.venue_stream import Reply, Topic
 
 
 def test_public_addresses_are_encrypted_and_name_their_category() -> None:
@@ -63,7 +63,7 @@ def test_topic_and_requests_read_as_the_exchange_documents_them() -> None:
 
 
 def test_one_request_names_as_many_topics_as_the_category_allows() -> None:
-    topics = [BookTopic(symbol="BTCUSDT", depth=50), TradeTopic(symbol="BTCUSDT")]
+    topics: list[Topic] = [BookTopic(symbol="BTCUSDT", depth=50), TradeTopic(symbol="BTCUSDT")]
     request = json.loads(BybitStream().request("subscribe", topics, "8"))
     assert request["args"] == ["orderbook.50.BTCUSDT", "publicTrade.BTCUSDT"]
     assert BybitStream("spot").topics_a_request == 10  # as documented

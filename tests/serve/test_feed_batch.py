@@ -9,6 +9,7 @@ import random
 import re
 from collections import defaultdict
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -234,6 +235,9 @@ class World:
     def subscribed(self) -> bool:
         return all(one.is_subscribed for one in self.feed.subscriptions.values())
 
+    def has_connected_since(self, connections: int) -> bool:
+        return self.feed.counters.connections > connections
+
     async def take(self, frames: Sequence[bytes]) -> None:
         """All frames at once, so that they wait; returns when they were handled or the connection lost."""
         await until(lambda: self.subscribed)
@@ -331,9 +335,7 @@ async def test_whatever_happens_the_same_is_published_as_of_frames_taken_alone(
                     for world in worlds:
                         connections = world.feed.counters.connections
                         world.exchange.connections[-1].transport.abort()
-                        await until(
-                            lambda world=world, before=connections: world.feed.counters.connections > before
-                        )
+                        await until(partial(world.has_connected_since, connections))
                 rows = choose.choice((1, 4, 200))
                 for world in worlds:
                     if happened == "nan":

@@ -99,7 +99,7 @@ async def test_whoever_looks_at_all_topics_takes_few_of_them_a_turn(scripted_exc
             consumer.check_freshness = lambda now_ns: count.note()  # type: ignore[method-assign]
         last = consumers["COIN89USDT"]
         async with running(feed):
-            await until(lambda: len(exchange.requests) == len(consumers))
+            await until(lambda: len(exchange.asked()) == len(consumers))
             await until(lambda: count.done.total() > 3 * len(consumers))
             last.needs_resync = True
             await exchange.connections[0].send(book("COIN89USDT", 1))

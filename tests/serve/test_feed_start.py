@@ -1,6 +1,7 @@
 """How hundreds of topics of one connection are asked for, on the local exchange: several by one request."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
@@ -12,9 +13,11 @@ from serve.exchange import Exchange, ExchangeConfiguration
 from serve.feed import Feed
 from serve.feed_config import FeedConfig
 from serve.feed_policies import ResyncPolicy
+from serve.frame_consumer import FrameConsumer
 from serve.listing import simulated_listing
 from serve.playback import Pace
 from serve.reconnect import ReconnectPolicy
+from serve.venue_stream import Topic
 from tests.serve.running_feed import running
 from tests.serve.scripted_consumer import Consumer
 from tests.serve.waiting import until
@@ -38,11 +41,13 @@ def exchange_of(symbols: Sequence[str], *, trades: bool = False) -> Exchange:
 class Setting:
     """A feed of the books of `symbols`."""
 
-    def __init__(self, url: str, category: Category, symbols: Sequence[str], **options: object) -> None:
+    def __init__(self, url: str, category: Category, symbols: Sequence[str], **options: Any) -> None:
         self.consumers = {symbol: Consumer() for symbol in symbols}
         options.setdefault("reconnect", QUICK)
         config = FeedConfig(url=url, check_interval_s=0.02, **options)
-        topics = {BookTopic(symbol=symbol, depth=50): one for symbol, one in self.consumers.items()}
+        topics: dict[Topic, FrameConsumer] = {
+            BookTopic(symbol=symbol, depth=50): one for symbol, one in self.consumers.items()
+        }
         venue = BybitWholeBookStream(url, category)
         self.feed = Feed(config, topics, AnchoredClock(), venue=venue)
 
@@ -103,7 +108,7 @@ async def test_books_and_trades_come_by_the_same_request() -> None:
     symbols = names(5)
     async with exchange_of(symbols, trades=True) as exchange:
         books, trades = [Consumer() for _ in symbols], [Consumer() for _ in symbols]
-        consumers = {}
+        consumers: dict[Topic, FrameConsumer] = {}
         for symbol, book, trade in zip(symbols, books, trades, strict=True):
             trade.keeps_book = False
             consumers[BookTopic(symbol=symbol, depth=50)] = book

@@ -235,7 +235,7 @@ async def test_frames_are_taken_in_and_a_page_is_made_once_however_many_ask_for_
         service._metrics.page = noted_page  # type: ignore[method-assign]
         task = asyncio.create_task(service.run())
         host, port = service.address
-        await until(lambda: len(exchange.requests) == len(symbols) or task.done())
+        await until(lambda: len(exchange.asked()) == len(symbols) or task.done())
         async with httpx.AsyncClient(base_url=f"http://{host}:{port}", timeout=60) as web:
 
             async def ask() -> list[str]:
