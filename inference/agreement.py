@@ -38,9 +38,8 @@ class Agreement:
     """How one engine's answers stood to the reference's.
 
     `rows` were compared. `changed_directions` counts, over all rows and horizons (`directions`), those that
-    were another.
-    `unequal_rows` are those that only one of the two answered, and for the one call those whose bits were not
-    the staged pipeline's.
+    were another. `unequal_rows` are those that only one of the two answered, and for the one call those whose
+    bits were not the staged pipeline's.
     """
 
     engine: str

@@ -1,4 +1,4 @@
-"""One recorder a folder: a lock that the system takes back with the process, whatever ends it."""
+"""One process at a time in a folder: a lock that the system takes back with the process, whatever ends it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

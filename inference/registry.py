@@ -173,9 +173,7 @@ def _models_of(folder: Path) -> Iterator[tuple[str, Path]]:
 def _readable_active(folder: Path, name: str) -> str | None:
     try:
         active = active_version(folder, name)
-    except (
-        ArtifactError
-    ):  # the bare name is refused where it is asked for; the versions are there all the same
+    except ArtifactError:  # the bare name is refused where it is asked for; its versions are there anyhow
         return None
     return None if active is None else active.version
 

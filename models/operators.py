@@ -1,8 +1,8 @@
-"""The operators of a block that have one ONNX node each: PyTorch when run, that node when exported.
+"""What a block computes with operators of PyTorch, and an exported graph with other ones.
 
-`torch.onnx` traces the one model there is. While it does, each function here puts down onnxruntime's fused
-operator (domain `com.microsoft`, version 1) instead of its own arithmetic; the parity gate of the export
-holds the two against each other.
+`torch.onnx` traces the one model there is. While it does, each function here puts down what onnxruntime is
+fast at instead of its own arithmetic, an operator of its domain `com.microsoft` as a rule; the parity gate of
+the export holds the two against each other.
 """
 
 import torch

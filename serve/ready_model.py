@@ -3,7 +3,7 @@
 Nearly all of it happens in a process of its own (`serve.model_preparer`). What is left for a thread here is
 to take the packed weights, or open a session, and to take some rows with them. Python code on that thread
 gives the interpreter's lock back when asked only after `sys.getswitchinterval()`, 5 ms by default; meanwhile
-that is a tenth of a millisecond.
+that is `TURN_S`.
 """
 
 import sys

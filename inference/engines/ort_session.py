@@ -25,7 +25,7 @@ from lob.errors import ArtifactError
 
 Session: TypeAlias = ort.InferenceSession
 
-_FATAL = 4
+_FATAL = 4  # failures come back as exceptions; a second copy on stderr helps nobody
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,9 +59,7 @@ def session_options(kind: GraphKind) -> ort.SessionOptions:
     options.enable_profiling = False
     options.enable_mem_pattern = True
     options.enable_mem_reuse = kind == "window"
-    options.log_severity_level = (
-        _FATAL  # failures come back as exceptions; a second copy on stderr helps nobody
-    )
+    options.log_severity_level = _FATAL
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
     return options

@@ -28,9 +28,8 @@ class OrtStepEngine:
     def __init__(self, artifact: Artifact, *, precision: str = "float32", fused_refused: str = "") -> None:
         """Open the step graph of `artifact` in `precision`.
 
-        Raises ArtifactError where it has none or it does not fit.
-
-        `fused_refused`: why the faster engine does not serve instead, for the description.
+        `fused_refused`: why the faster engine does not serve instead, for the description. Raises
+        ArtifactError where it has none or it does not fit.
         """
         manifest, feature_count = artifact.manifest, artifact.schema.feature_count
         opened = open_graph(artifact.directory, "step", manifest, feature_count, precision=precision)
