@@ -53,10 +53,12 @@ def reduced_graph(
     NothingToReduceError where there is none: it would not pay.
     """
     model = onnx.load_from_string(graph)
+    least = least_weights
     if precision == "float16":
-        replaced = _halve(model, LEAST_HALVES if least_weights is None else least_weights)
+        least = LEAST_HALVES if least is None else least
+        replaced = _halve(model, least)
     elif precision == "int8":
-        least = LEAST_INT8_WEIGHTS[kind] if least_weights is None else least_weights
+        least = LEAST_INT8_WEIGHTS[kind] if least is None else least
         replaced = _to_bytes(model, _step_product if kind == "step" else _window_product, least)
     else:
         raise InputError(f"precision: {precision!r} came; float16 and int8 are made from a float32 graph")
@@ -64,7 +66,7 @@ def reduced_graph(
         largest = max((matrix.size for matrix in _matrices(model).values()), default=0)
         raise NothingToReduceError(
             f"the {kind} graph in {precision}: its largest matrix has {largest:,} weights, and it pays from "
-            f"{LEAST_INT8_WEIGHTS[kind]:,} on"
+            f"{least:,} on"
         )
     onnx.checker.check_model(model)
     written: bytes = model.SerializeToString(deterministic=True)

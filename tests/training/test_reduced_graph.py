@@ -68,6 +68,12 @@ def test_int8_is_refused_where_no_matrix_is_large_enough(model_graphs, kind, lar
     assert LEAST_INT8_WEIGHTS[kind] > 5_184
 
 
+def test_the_size_from_which_a_format_pays_is_the_one_that_was_asked_for(model_graphs):
+    graph = model_graphs("ssd", "nano")["step"]
+    with pytest.raises(NothingToReduceError, match=r"in float16: .* and it pays from 1,000,000 on"):
+        reduced_graph(graph, "step", "float16", least_weights=1_000_000)
+
+
 def test_float32_is_no_shorter_format(model_graphs):
     with pytest.raises(InputError, match="precision: 'float32' came; float16 and int8 are made"):
         reduced_graph(model_graphs("ssd", "nano")["step"], "step", "float32")
