@@ -19,6 +19,7 @@ from onnx_ir.passes import Sequential
 from onnx_ir.passes import common as passes
 from torch import Tensor, nn
 
+from inference.graph_interface import LOGITS, ROW, WINDOW
 from inference.manifest import GraphKind
 from models.causal_model import CausalModel
 from training.scan_lowering import lower_scans
@@ -77,8 +78,8 @@ def step_graph(model: CausalModel) -> onnx.ModelProto:
     return _traced(
         _Step(model),
         (torch.zeros(1, model.features), model.initial_state(1)),
-        inputs=["row", *(f"{name}_in" for name in names)],
-        outputs=["logits", *(f"{name}_out" for name in names)],
+        inputs=[ROW, *(f"{name}_in" for name in names)],
+        outputs=[LOGITS, *(f"{name}_out" for name in names)],
         dynamic=None,
     )
 
@@ -88,7 +89,7 @@ def window_graph(model: CausalModel, window_length: int) -> onnx.ModelProto:
     axes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("time")}
     # Two windows, since torch.export takes an axis of length 1 for a constant.
     rows = torch.zeros(2, window_length, model.features)  # (2, L, F)
-    return _traced(_Window(model), (rows,), inputs=["window"], outputs=["logits"], dynamic=(axes,))
+    return _traced(_Window(model), (rows,), inputs=[WINDOW], outputs=[LOGITS], dynamic=(axes,))
 
 
 def node_counts(graph: bytes) -> dict[str, int]:
