@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from inference.fused.lanes import LANES
 from inference.fused.packing import Matrix, aligned_words, pack_matrix, stands_for
-from inference.fused.sizes import RANK_ROWS, Block, ModelSizes, padded, parameter_words
+from inference.fused.sizes import Block, ModelSizes, padded, parameter_words
 from inference.fused.weight_format import Float32, WeightFormat, matrix_words
 from inference.onnx_weights import OnnxNode, OnnxWeights
 from lob.errors import ArtifactError
@@ -166,8 +166,7 @@ def _pieces(model: ModelWeights, weights: WeightFormat) -> Iterator[_Piece]:
             yield _Piece(_spread(taps, [sizes.inner]), None)
             selection = model.layer(index, "x_proj.weight")
             yield product(_spread(selection, [sizes.rank, sizes.state, sizes.state]), E, weights)
-            rank_rows = -(-sizes.rank // RANK_ROWS) * RANK_ROWS
-            yield product(model.layer(index, "dt_proj.weight"), rank_rows, plain)
+            yield product(model.layer(index, "dt_proj.weight"), sizes.rank_rows, plain)
             yield vector(model.layer(index, "dt_bias"), E)
             rates = model.layer(index, "A_log.exp.neg.transpose") * to_base_2  # (N, E)
             lanes = _padded_to(rates, N, E).reshape(N, -1, LANES).transpose(1, 0, 2)  # (E / 16, N, 16)

@@ -14,6 +14,8 @@ from inference.fused.weight_format import WeightFormat, matrix_words
 
 Block = Literal["ssd", "s6"]
 
+RANK_ROWS = 8  # the inputs of the time step's projection are padded to a multiple of this
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSizes:
@@ -39,6 +41,11 @@ class ModelSizes:
     def head_width(self) -> int:
         """P = E / H of an SSD block."""
         return self.inner // self.heads
+
+    @property
+    def rank_rows(self) -> int:
+        """Inputs of the time step's projection of an S6 block: R, padded."""
+        return -(-self.rank // RANK_ROWS) * RANK_ROWS
 
 
 class Offsets(NamedTuple):
@@ -108,8 +115,6 @@ class S6Sizes(NamedTuple):
 
 KernelSizes: TypeAlias = SSDSizes | S6Sizes
 
-RANK_ROWS = 8  # the inputs of the time step's projection are padded to a multiple of this
-
 
 def padded(count: int) -> int:
     """`count` words rounded up to whole vectors."""
@@ -155,7 +160,7 @@ def kernel_sizes(sizes: ModelSizes, weights: WeightFormat) -> KernelSizes:
         inner_words=E,
         state_words=N,
         rank_words=R,
-        rank_rows=-(-sizes.rank // RANK_ROWS) * RANK_ROWS,
+        rank_rows=sizes.rank_rows,
         taps=sizes.taps,
         output_words=padded(sizes.outputs),
         linear_first=sizes.linear_first,
@@ -196,7 +201,7 @@ def parameter_words(sizes: ModelSizes, weights: WeightFormat) -> int:
         H, conv = padded(sizes.heads), E + 2 * N
         layer = matrix_words(weights, D, 2 * E + 2 * N + H) + (sizes.taps + 1) * conv + 2 * H + E
     else:
-        R, rows = padded(sizes.rank), -(-sizes.rank // RANK_ROWS) * RANK_ROWS
+        R, rows = padded(sizes.rank), sizes.rank_rows
         layer = matrix_words(weights, D, 2 * E) + (sizes.taps + 1) * E
         layer += matrix_words(weights, E, R + 2 * N) + rows * E + E + E * N + E
     layer += matrix_words(weights, E, D)
