@@ -50,8 +50,13 @@ def describe_machine() -> Machine:
         virtualised=_virtualised(fields),
         memory_gib=_memory_gib(),
         system=f"{platform.system()} {platform.release()}",
-        load_average=os.getloadavg() if hasattr(os, "getloadavg") else None,
+        load_average=load_average(),
     )
+
+
+def load_average() -> tuple[float, float, float] | None:
+    """Processes that wanted a core in the last 1, 5 and 15 minutes; None where the system does not say."""
+    return os.getloadavg() if hasattr(os, "getloadavg") else None
 
 
 def preemptions_so_far() -> int | None:
@@ -61,6 +66,12 @@ def preemptions_so_far() -> int | None:
     except ModuleNotFoundError:  # Windows
         return None
     return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
+
+
+def preemptions_since(before: int | None) -> int | None:
+    """How often it has since `preemptions_so_far` answered `before`; None where the system does not say."""
+    now = preemptions_so_far()
+    return None if before is None or now is None else now - before
 
 
 def library_versions(peers: Iterable[str] = ()) -> dict[str, str]:

@@ -20,7 +20,7 @@ from bench.commands.wire import command as wire_command
 from bench.compiled_clock import CompiledClockReading
 from bench.frame_source import capture_source, seeded_source
 from bench.harness import ClockReading, Measured, Plan, Subject, run_interleaved
-from bench.machine import describe_machine, preemptions_so_far
+from bench.machine import describe_machine, preemptions_since, preemptions_so_far
 from bench.peers.book_peer import DISTRIBUTIONS, installed_peers
 from bench.plot import plot_percentiles, require_plotting
 from bench.report import encode_report, make_report, print_report
@@ -214,9 +214,9 @@ def _measure(timed: Sequence[Subject], clocks: Sequence[Subject], plan: Plan) ->
     before = preemptions_so_far()
     with timing_progress() as on_progress:
         measured = run_interleaved([*timed, *clocks], plan, on_progress)
-    after = preemptions_so_far()
+    preemptions = preemptions_since(before)
     return _Run(
         results=measured[: len(timed)],
         clocks=measured[len(timed) :],
-        preemptions=None if before is None or after is None else after - before,
+        preemptions=preemptions,
     )

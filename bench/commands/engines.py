@@ -1,6 +1,5 @@
 """`mambalob bench engines`: every engine, size, block and number format, and peers, in the same runs."""
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from bench.engine_ratios import EngineRatios
 from bench.engine_report import COLUMNS, EXPLAINED, make_engine_report, print_engine_report
 from bench.harness import ClockReading, Plan, Subject
 from bench.html_report import ReportPage, require_files, write_files
-from bench.machine import describe_machine, preemptions_so_far
+from bench.machine import describe_machine, load_average, preemptions_since, preemptions_so_far
 from bench.pinning import pinned_to
 from bench.repeated_runs import RepeatedRuns, run_repeatedly
 from bench.report import encode_report, machine_report, report_of
@@ -133,7 +132,7 @@ def command(
         before = preemptions_so_far()
         with timing_progress() as on_progress:
             measured = run_repeatedly([*subjects, *clocks], plan, runs, on_progress)
-        after = preemptions_so_far()
+        preemptions = preemptions_since(before)
     found = RepeatedRuns(runs=[run[: len(subjects)] for run in measured.runs])
     ratios = EngineRatios(found)
     report = report_of(
@@ -142,12 +141,12 @@ def command(
             machine,
             measured.runs[-1][len(subjects) :],
             frames=f"{ROWS:,} rows of seeded Bybit deltas, seed {seed}, in memory, again and again",
-            preemptions=None if before is None or after is None else after - before,
+            preemptions=preemptions,
             models=made.notes,
             targets=[str(target) for target in ratios.targets()],
             runs=runs,
             core=cpu,
-            load_average_after=os.getloadavg() if hasattr(os, "getloadavg") else None,
+            load_average_after=load_average(),
         ),
         peers=["torch", "onnx"],
     )

@@ -1,6 +1,5 @@
 """`mambalob bench requests`: how long the event loop's turns get while the service is asked over HTTP."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -10,7 +9,7 @@ import numpy as np
 
 from bench.harness import Measured, TableRow
 from bench.loop_turns import ROUTES, RouteTurns, measure_turns
-from bench.machine import describe_machine, preemptions_so_far
+from bench.machine import describe_machine, load_average, preemptions_since, preemptions_so_far
 from bench.pinning import pinned_to
 from bench.repeated_runs import RepeatedRuns
 from bench.report import encode_report, machine_report, print_report, report_of
@@ -86,7 +85,7 @@ def command(
                 Path(artifact.directory), symbols, routes, requests=requests, idle_s=idle_s, seed=seed
             )
         )
-        after = preemptions_so_far()
+        preemptions = preemptions_since(before)
     if found is None:
         raise InputError("stopped before the end")
     measured = measured_turns(found, symbols)
@@ -97,11 +96,11 @@ def command(
             machine,
             [],
             frames="none while timing",
-            preemptions=None if before is None or after is None else after - before,
+            preemptions=preemptions,
             models=[artifact.name],
             targets=targets,
             core=cpu,
-            load_average_after=os.getloadavg() if hasattr(os, "getloadavg") else None,
+            load_average_after=load_average(),
             garbage_collector="on, objects of the start frozen, as in the service",
         ),
         peers=["fastapi", "uvicorn", "prometheus-client"],

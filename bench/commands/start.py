@@ -1,14 +1,13 @@
 """`mambalob bench start`: how soon a service is ready, and what memory it holds."""
 
 import asyncio
-import os
 from collections.abc import Sequence
 from typing import Final
 
 import click
 import numpy as np
 
-from bench.machine import describe_machine
+from bench.machine import describe_machine, load_average
 from bench.report import Result, condition_lines, encode_report, machine_report, report_of
 from bench.samples import summarize
 from bench.service_start import ServiceStart, measure_starts
@@ -47,7 +46,7 @@ def command(model: str, runs: int, as_json: bool) -> None:
             frames="simulated market at Bybit's rate",
             preemptions=None,
             targets=targets,
-            load_average_after=os.getloadavg() if hasattr(os, "getloadavg") else None,
+            load_average_after=load_average(),
             garbage_collector="as the service has it",
         ),
         peers=["fastapi", "uvicorn", "websockets"],

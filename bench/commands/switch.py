@@ -1,6 +1,5 @@
 """`mambalob bench switch`: models switched under load, every tick accounted for."""
 
-import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,7 +14,7 @@ from rich.table import Table
 
 from bench.frame_source import kept_in_memory, seeded_source
 from bench.harness import Measured, TableRow
-from bench.machine import describe_machine, preemptions_so_far
+from bench.machine import describe_machine, load_average, preemptions_since, preemptions_so_far
 from bench.pinning import pinned_to
 from bench.repeated_runs import RepeatedRuns
 from bench.report import Report, machine_report, print_report, report_of
@@ -116,7 +115,7 @@ def command(
                 service[0].switcher.close()
 
         found = run_until_signalled(measured())
-        after = preemptions_so_far()
+        preemptions = preemptions_since(before)
     if found is None:
         raise InputError("stopped before the end")
     counts = [service[0].counts(one) for one in found]
@@ -128,10 +127,10 @@ def command(
             machine,
             [],
             frames=source.title,
-            preemptions=None if before is None or after is None else after - before,
+            preemptions=preemptions,
             targets=targets,
             core=cpu,
-            load_average_after=os.getloadavg() if hasattr(os, "getloadavg") else None,
+            load_average_after=load_average(),
             garbage_collector="on, objects of the start frozen, as in the service",
         ),
     )

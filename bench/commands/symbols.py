@@ -1,6 +1,5 @@
 """`mambalob bench symbols`: throughput and latency of whole ticks against the number of symbols."""
 
-import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 from statistics import median
@@ -10,7 +9,7 @@ import click
 from msgspec.structs import replace
 
 from bench.harness import ClockReading, Measured, Plan, run_interleaved
-from bench.machine import describe_machine, preemptions_so_far
+from bench.machine import describe_machine, load_average, preemptions_since, preemptions_so_far
 from bench.pinning import pinned_to
 from bench.repeated_runs import RepeatedRuns
 from bench.report import Result, encode_report, machine_report, print_report, report_of
@@ -122,7 +121,7 @@ def command(
                 clocks = [clock_now]
                 if on_progress is not None:
                     on_progress(run + 1, runs)
-        after = preemptions_so_far()
+        preemptions = preemptions_since(before)
     results = symbol_results(subjects, found)
     lines = throughput_lines(results)
     report = report_of(
@@ -131,11 +130,11 @@ def command(
             machine,
             clocks,
             frames=f"seeded Bybit deltas, 3 bids and 3 asks each, depth 50, seed {seed}",
-            preemptions=None if before is None or after is None else after - before,
+            preemptions=preemptions,
             models=notes,
             runs=runs,
             core=cpu,
-            load_average_after=os.getloadavg() if hasattr(os, "getloadavg") else None,
+            load_average_after=load_average(),
         ),
     )
     if as_json:

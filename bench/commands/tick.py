@@ -1,6 +1,5 @@
 """`mambalob bench tick`: a frame's bytes to a prediction, back to back and at the times an exchange sends."""
 
-import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,7 +12,7 @@ from msgspec.structs import replace
 from bench.frame_source import FrameSource, seeded_source
 from bench.harness import ClockReading, Measured, Plan, Subject, garbage_collector_off, run_interleaved
 from bench.html_report import plain_page, require_files, write_files
-from bench.machine import describe_machine, preemptions_so_far
+from bench.machine import describe_machine, load_average, preemptions_since, preemptions_so_far
 from bench.open_loop import SCHEDULES, OpenLoopTick
 from bench.pauses import awake, rehearsing
 from bench.pinning import pinned_to
@@ -151,7 +150,7 @@ def command(
                 found.append([*loops, *_open_loops(open_loops, seconds), *idle])
                 if on_progress is not None:
                     on_progress(run + 1, runs)
-        after = preemptions_so_far()
+        preemptions = preemptions_since(before)
     results = tick_results(found)
     targets = [*tick_targets(sizes, results), *late_lines(results)]
     report = report_of(
@@ -160,11 +159,11 @@ def command(
             machine,
             clocks,
             frames=source.title,
-            preemptions=None if before is None or after is None else after - before,
+            preemptions=preemptions,
             targets=targets,
             runs=runs,
             core=cpu,
-            load_average_after=os.getloadavg() if hasattr(os, "getloadavg") else None,
+            load_average_after=load_average(),
         ),
     )
     methods = [one.subject.method for one in found[0]]

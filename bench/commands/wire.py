@@ -1,6 +1,5 @@
 """`mambalob bench wire`: from an exchange's socket to subscribers' sockets, a process for each."""
 
-import os
 from pathlib import Path
 from typing import Final, get_args
 
@@ -10,7 +9,7 @@ from msgspec.structs import replace
 from bench.frame_source import seeded_source
 from bench.harness import ClockReading, Plan, run_interleaved
 from bench.html_report import plain_page, require_files, write_files
-from bench.machine import describe_machine
+from bench.machine import describe_machine, load_average
 from bench.repeated_runs import RepeatedRuns
 from bench.report import (
     Result,
@@ -124,7 +123,7 @@ def command(
             frames=seeded_source(seed).title,
             preemptions=run.account.preemptions,
             core=cpu,
-            load_average_after=os.getloadavg() if hasattr(os, "getloadavg") else None,
+            load_average_after=load_average(),
             garbage_collector=run.account.collections,
         ),
         peers=["websockets", "uvicorn", "uvloop"],

@@ -17,7 +17,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.machine import preemptions_so_far
+from bench.machine import preemptions_since, preemptions_so_far
 from inference.pipeline import Pipeline
 from inference.prediction import Prediction
 from lob.errors import MambalobError
@@ -183,7 +183,7 @@ def run_service(
     collections = Collections()
     freeze_start_up()
     gc.callbacks.append(collections)
-    preemptions = preemptions_so_far()
+    preemptions_before = preemptions_so_far()
     pipe.send(
         Served(
             port=service.address[1],
@@ -204,13 +204,11 @@ def run_service(
 
     run_until_signalled(serve(), service.stop)
     gc.callbacks.remove(collections)
-    preemptions_after = preemptions_so_far()
+    preemptions = preemptions_since(preemptions_before)
     pipe.send(
         Account(
             stamps=probe.stamps(ahead_ns(service.clock)),
             collections=str(collections),
-            preemptions=None
-            if preemptions is None or preemptions_after is None
-            else preemptions_after - preemptions,
+            preemptions=preemptions,
         )
     )

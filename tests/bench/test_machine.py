@@ -78,6 +78,11 @@ def test_preemptions_only_grow() -> None:
     pytest.importorskip("resource", reason="this system does not say")
     before, after = machine.preemptions_so_far(), machine.preemptions_so_far()
     assert 0 <= before <= after
+    assert 0 <= machine.preemptions_since(after) <= machine.preemptions_so_far() - after
+
+
+def test_preemptions_that_the_system_does_not_count_are_none() -> None:
+    assert machine.preemptions_since(None) is None
 
 
 def test_versions_are_those_imported() -> None:
