@@ -30,7 +30,7 @@ END_S: Final = 1.0
 _LAST_WORDS_BYTES: Final = 2_000
 
 _answers = msgspec.json.Decoder(Preparation | Refusal)
-_Error = {"artifact": ArtifactError, "input": InputError}
+_errors_by_fault = {"artifact": ArtifactError, "input": InputError}
 _NO_WORDS: Words = np.empty(0, np.float32)
 
 
@@ -60,7 +60,7 @@ class ModelPreparer:
                 if isinstance(answer, Preparation):
                     return answer, words
                 if answer is not None:
-                    raise _Error[answer.fault](answer.reason)
+                    raise _errors_by_fault[answer.fault](answer.reason)
                 reason = worker.last_words()
                 if worker.took_too_long:
                     break
@@ -123,7 +123,7 @@ class Worker:
         requests.write(line)
         requests.flush()
         answer = answers.readline()
-        if not answer:
+        if not answer.endswith(b"\n"):  # it ended, in the middle of its answer where there is one
             return None, _NO_WORDS
         came = _answers.decode(answer)
         words = came.room() if isinstance(came, Preparation) else _NO_WORDS

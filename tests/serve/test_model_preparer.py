@@ -114,11 +114,16 @@ def test_a_process_that_is_killed_over_a_model_is_replaced_once(
     assert pid(preparer) != child
 
 
+@pytest.mark.parametrize("said", ["", """printf '{"type":"prepared","directory":"/hal'\n"""])
 def test_a_process_that_ends_over_a_model_again_costs_that_model_alone(
-    preparer: ModelPreparer, asked: PreparationRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    preparer: ModelPreparer,
+    asked: PreparationRequest,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    said: str,
 ) -> None:
     program = tmp_path / "python"
-    program.write_text("#!/bin/sh\necho once >> $0.runs\necho went wrong >&2\nexit 3\n")
+    program.write_text(f"#!/bin/sh\necho once >> $0.runs\n{said}echo went wrong >&2\nexit 3\n")
     program.chmod(0o700)
     with monkeypatch.context() as context:
         context.setattr("serve.model_preparer.sys.executable", str(program))
