@@ -203,6 +203,12 @@ class SymbolModels:
         incoming = 0 if self._follower is None else self._follower.behind
         return max(incoming, 0 if self.shadow is None else self.shadow.follower.behind)
 
+    def placed(self) -> list[PlacedModel]:
+        """Whatever has a place, the model that answers first."""
+        shadow = None if self.shadow is None else self.shadow.placed
+        places = (self.serving, self.previous, self.incoming, shadow)
+        return [placed for placed in places if placed is not None]
+
     def _switch_if_ready(self, logits: Logits | None) -> None:
         """Switch to the incoming model, which has seen all rows and answers the newest with `logits`."""
         incoming = self.incoming

@@ -210,12 +210,7 @@ class ModelSwitcher:
             self.operation = ""
 
     async def _ready(self, model: str, chosen: Sequence[str]) -> dict[str, PlacedModel]:
-        loaded = [
-            placed
-            for models in self.symbols.values()
-            for placed in (models.serving, models.previous, models.incoming)
-            if placed is not None
-        ]
+        loaded = [placed for models in self.symbols.values() for placed in models.placed()]
         rows = {symbol: self.symbols[symbol].pipeline.rows for symbol in chosen}
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._loader, self._source.ready, model, rows, loaded)

@@ -323,6 +323,20 @@ async def test_the_token_stands_in_no_log_and_no_representation(
     assert "model tiny@2 answers from here on, before it tiny@1" in caplog.text
 
 
+async def test_a_model_that_takes_over_from_the_shadow_is_in_memory_once(
+    scripted_exchange, versions_dir, market_frames
+) -> None:
+    async with running(scripted_exchange, versions_dir) as one:
+        await one.play(market_frames[:20])
+        await one.ask("shadow", model="tiny", version="2")
+        await one.ask("activate", model="tiny", version="2")
+        models = one.service.switcher.symbols["BTCUSDT"]
+        serving, shadow = models.serving, models.shadow.placed
+        assert serving.title == shadow.title == "tiny@2"
+        assert serving.engine is not shadow.engine
+        assert serving.engine.packed().words is shadow.engine.packed().words
+
+
 @pytest.mark.parametrize("place", ["incoming", "shadow"])
 async def test_an_engine_that_fails_beside_the_ticks_costs_its_place_and_nothing_else(
     scripted_exchange, versions_dir, market_frames, monkeypatch, place, caplog
