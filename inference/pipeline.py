@@ -90,7 +90,7 @@ class Pipeline:
         self.off_grid_price = ""
         """The price off the tick grid that the book was lost by, as printed; empty once a snapshot held."""
         self._staged = staged
-        self._take(engine, artifact)
+        self._run_with(engine, artifact)
         self._stall_ms = stall_ms
         self._fresh_ns: int | None = None
         self._predictions = self._not_finite = self._stalls = self._late = 0
@@ -139,7 +139,7 @@ class Pipeline:
         nothing, where rows are not what the artifact was trained on.
         """
         require_rows_of(artifact, self.rows)
-        self._take(engine, artifact)
+        self._run_with(engine, artifact)
 
     @property
     def artifact(self) -> Artifact:
@@ -148,19 +148,8 @@ class Pipeline:
 
     @property
     def engine(self) -> Engine:
-        """What runs that model; another engine may be set between two frames, and warms up from there."""
+        """What runs that model."""
         return self._engine
-
-    @engine.setter
-    def engine(self, engine: Engine) -> None:
-        self._engine = engine
-        self._engine_name = engine.name
-        self._precision = str(engine.describe()["precision"])
-        self._one_call = engine if isinstance(engine, FusedEngine) and not self._staged else None
-        one_call, rows = self._one_call, self.rows
-        self.seat = None if one_call is None else one_call.seat(rows.window, self._calibration)
-        """Where a batch of several symbols' steps finds this one's memory; None where it steps alone."""
-        rows.go_on_with(None if one_call is None else one_call.sequel(self._calibration, scans=rows.scans))
 
     @property
     def precision(self) -> str:
@@ -283,13 +272,20 @@ class Pipeline:
         self.rows.reset()
         return self._happened(LifecycleEvent.LATE, detail)
 
-    def _take(self, engine: Engine, artifact: Artifact) -> None:
+    def _run_with(self, engine: Engine, artifact: Artifact) -> None:
         manifest = artifact.manifest
         self._artifact = artifact
         self._model_name, self._model_version = manifest.name, manifest.version
         self._calibration = Calibration(manifest.temperatures, len(manifest.classes))
         self._horizons = manifest.horizons
-        self.engine = engine
+        self._engine = engine
+        self._engine_name = engine.name
+        self._precision = str(engine.describe()["precision"])
+        self._one_call = engine if isinstance(engine, FusedEngine) and not self._staged else None
+        one_call, rows = self._one_call, self.rows
+        self.seat = None if one_call is None else one_call.seat(rows.window, self._calibration)
+        """Where a batch of several symbols' steps finds this one's memory; None where it steps alone."""
+        rows.go_on_with(None if one_call is None else one_call.sequel(self._calibration, scans=rows.scans))
 
     def _begin_book(self) -> None:
         """The first row of a new book is there: the engine starts anew with it."""

@@ -332,24 +332,24 @@ def test_a_sequel_is_called_without_effect_when_it_is_set(alike: Made) -> None:
     pipelines = alike()
     for frame in FRAMES[:20]:
         pipelines.frame(frame, 0)
-    pipelines.happens(lambda pipeline: setattr(pipeline, "engine", pipeline.engine))
+    pipelines.happens(lambda pipeline: pipeline.switch_to(pipeline.engine, pipeline.artifact))
     for frame in FRAMES[20:30]:
         assert pipelines.frame(frame, 0) is not None
 
 
-def test_another_engine_may_be_set_between_two_frames(artifact: Artifact) -> None:
+def test_another_engine_may_take_over_between_two_frames(artifact: Artifact) -> None:
     """One with a tick of its own, one without, and back: each answers as one that saw the same rows."""
     pipeline = make_pipelines(artifact, INSTRUMENT, "float32", "bybit")[1]
     pipeline.on_connected()
     fused, pushed = pipeline.engine, OrtStepEngine(artifact)
     answered = [pipeline.on_frame(frame, 0) for frame in FRAMES[:10]]
     assert sum(answer is not None for answer in answered) == 6
-    pipeline.engine = pushed
+    pipeline.switch_to(pushed, artifact)
     answered = [pipeline.on_frame(frame, 0) for frame in FRAMES[10:20]]
     assert [answer is not None for answer in answered] == [False] * 4 + [True] * 6
     assert answered[-1] is not None
     assert answered[-1].engine == "ort-step"
-    pipeline.engine = fused
+    pipeline.switch_to(fused, artifact)
     answer = pipeline.on_frame(FRAMES[20], 0)
     assert answer is not None
     assert answer.engine == "fused"

@@ -584,14 +584,14 @@ class TestValuesThatAreNotFinite:
         session = live_session(artifact)
         pipeline = session.pipeline
         healthy = pipeline.engine
-        pipeline.engine = create_engine("ort-step", poisoned, pipeline.rows.window)
+        pipeline.switch_to(create_engine("ort-step", poisoned, pipeline.rows.window), poisoned)
         frames = [session.venue.delta() for _ in range(10)]
         for frame in frames:
             assert pipeline.on_frame(frame, session.venue.now_ms * MILLISECOND) is None
         assert (pipeline.state, pipeline.needs_resync) == (SymbolState.STALE, True)
         assert pipeline.reason == "model produced non-finite values"
         assert pipeline.counters["not_finite"] == 1
-        pipeline.engine = healthy
+        pipeline.switch_to(healthy, artifact)
         session.feed(session.venue.unchanged_snapshot())
         for _ in range(10):
             session.delta()

@@ -145,7 +145,8 @@ def test_staged_decoded_and_other_engines_take_part(artifact: Artifact) -> None:
     traffic = Traffic(artifact, 12)
     for pipelines in (traffic.batched, traffic.alone):
         for number, name in ((3, "ort-step"), (7, "fused")):  # made anew: not of the batch's model
-            pipelines[number].engine = create_engine(name, artifact, pipelines[number].rows.window)
+            engine = create_engine(name, artifact, pipelines[number].rows.window)
+            pipelines[number].switch_to(engine, artifact)
     assert traffic.batched[3].seat is None
     for due in in_batches(queue_of(traffic, 3), 4):
         traffic.arrive(due)

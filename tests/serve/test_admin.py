@@ -15,6 +15,7 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 
 from inference.artifact import write_artifact
+from inference.engines.fused import FusedEngine
 from inference.follower import Follower
 from inference.model_store import ModelStore
 from inference.pipeline import Pipeline
@@ -334,6 +335,8 @@ async def test_a_model_that_takes_over_from_the_shadow_is_in_memory_once(
         serving, shadow = models.serving, models.shadow.placed
         assert serving.title == shadow.title == "tiny@2"
         assert serving.engine is not shadow.engine
+        assert isinstance(serving.engine, FusedEngine)
+        assert isinstance(shadow.engine, FusedEngine)
         assert serving.engine.packed().words is shadow.engine.packed().words
 
 
