@@ -2,6 +2,7 @@
 
 import os
 import platform
+import sys
 import tempfile
 import time
 from importlib.metadata import PackageNotFoundError, version
@@ -21,8 +22,17 @@ from inference.registry import known_models, load_model, model_folders
 from lob.errors import MambalobError
 
 PACKAGES = ("mambalob", "numpy", "numba", "llvmlite", "onnxruntime", "msgspec", "zstandard")
-SERVING_PACKAGES = ("fastapi", "uvicorn", "websockets", "prometheus-client", "rich", "click")
-TRAINING_PACKAGES = ("torch", "onnx", "onnxscript", "safetensors", "scikit-learn", "matplotlib")
+SERVING_PACKAGES = (
+    "fastapi",
+    "uvicorn",
+    *(() if sys.platform == "win32" else ("uvloop",)),
+    "h11",
+    "websockets",
+    "prometheus-client",
+    "rich",
+    "click",
+)
+TRAINING_PACKAGES = ("torch", "onnx", "onnx-ir", "onnxscript", "safetensors", "scikit-learn", "matplotlib")
 CPU_FEATURES = (
     "avx2",
     "fma",
@@ -55,16 +65,16 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def examine(
-    models_dir: Path | None = None, *, compile_kernels: bool = False, precision: str = "float32"
+    models_dir: Path | None = None, *, compiling: bool = False, precision: str = "float32"
 ) -> list[Check]:
     """All checks, in the order a person would read them.
 
-    `compile_kernels` runs every kernel and model; `precision` is the number format to serve in.
+    `compiling`: run every kernel and model. `precision` is the number format to serve in.
     """
     checks = [_packages(), _processor(), _clock(), _onnxruntime(), _kernel_cache()]
     artifacts, models = _models(models_dir, precision)
     checks += models
-    if compile_kernels:
+    if compiling:
         checks.append(_compilation(artifacts, precision))
     return checks
 

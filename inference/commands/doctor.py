@@ -13,7 +13,7 @@ from inference.precision import PRECISIONS
 @click.command("doctor")
 @click.option(
     "--compile",
-    "compile_kernels",
+    "compiling",
     is_flag=True,
     help="Compile every kernel and run every model once, so that the next start is quick.",
 )
@@ -28,14 +28,14 @@ from inference.precision import PRECISIONS
     help="Say which engine `auto` would take in this number format, and compile for it.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def command(compile_kernels: bool, models_dir: Path | None, precision: str, as_json: bool) -> None:
+def command(compiling: bool, models_dir: Path | None, precision: str, as_json: bool) -> None:
     """Examine packages, processor, clock, onnxruntime, kernel cache and models.
 
     Exit code 1 if there is a problem.
     """
-    if compile_kernels and not as_json:
+    if compiling and not as_json:
         click.echo("compiling every kernel: a minute or two where none is cached", err=True)
-    checks = examine(models_dir, compile_kernels=compile_kernels, precision=precision)
+    checks = examine(models_dir, compiling=compiling, precision=precision)
     healthy = not any(check.problem for check in checks)
     if as_json:
         click.echo(msgspec.json.encode({"ok": healthy, "checks": checks}))

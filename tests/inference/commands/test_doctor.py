@@ -1,6 +1,9 @@
 """`mambalob doctor` on this machine, and on one made sick in known ways."""
 
 import json
+import re
+import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +95,18 @@ def test_a_coarse_clock(models_dir: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr("inference.doctor.time.perf_counter_ns", lambda: next(readings))
     clock = checks("--models-dir", models_dir, code=1)["clock"]
     assert "15625000 ns" in clock["problem"]
+
+
+def test_the_packages_looked_for_are_those_that_the_project_names() -> None:
+    project = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())["project"]
+
+    def names(requirements: list[str]) -> set[str]:
+        here = [one for one in requirements if sys.platform != "win32" or "win32" not in one]
+        return {re.split("[^a-z0-9-]", one)[0] for one in here}
+
+    looked_for = {*doctor.PACKAGES, *doctor.SERVING_PACKAGES}
+    assert looked_for == {*names(project["dependencies"]), "mambalob", "llvmlite"}  # Numba's own compiler
+    assert set(doctor.TRAINING_PACKAGES) == names(project["optional-dependencies"]["train"])
 
 
 def test_a_missing_package(models_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
