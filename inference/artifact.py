@@ -18,18 +18,10 @@ import numpy as np
 from inference.directory_swap import put_directory
 from inference.durable_files import write_through
 from inference.engines.ort_session import open_graph, read_graph
-from inference.graph_interface import graph_metadata
 from inference.manifest import (
-    CLASSES,
-    FORMAT_VERSION,
-    Architecture,
     GraphFile,
     GraphKind,
     Manifest,
-    SchemaReference,
-    StateTensor,
-    TrainingData,
-    TrainingFile,
     encode_manifest,
     parse_manifest,
     validate_manifest,
@@ -39,23 +31,6 @@ from inference.precision import GraphPrecision
 from inference.recorded_answers import record_answers
 from lob.errors import ArtifactError, InputError
 from lob.schema import Schema, schema_named
-
-__all__ = [
-    "CLASSES",
-    "FORMAT_VERSION",
-    "Architecture",
-    "Artifact",
-    "GraphFile",
-    "GraphKind",
-    "Manifest",
-    "SchemaReference",
-    "StateTensor",
-    "TrainingData",
-    "TrainingFile",
-    "graph_metadata",
-    "load_artifact",
-    "write_artifact",
-]
 
 MANIFEST_FILE = "manifest.json"
 CARD_FILE = "CARD.md"

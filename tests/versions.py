@@ -6,7 +6,7 @@ import msgspec
 import numpy as np
 import onnx
 
-from inference.artifact import graph_metadata
+from inference.graph_interface import graph_metadata
 from inference.manifest import GraphKind, Manifest
 
 

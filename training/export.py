@@ -5,7 +5,8 @@ from pathlib import Path
 
 import msgspec
 
-from inference.artifact import Artifact, graph_metadata, write_artifact
+from inference.artifact import Artifact, write_artifact
+from inference.graph_interface import graph_metadata
 from inference.manifest import GraphKind, Manifest, validate_manifest
 from lob.errors import ArtifactError
 from models.causal_model import CausalModel

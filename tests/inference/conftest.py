@@ -7,14 +7,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from inference.artifact import (
-    Artifact,
-    Manifest,
-    graph_metadata,
-    load_artifact,
-    write_artifact,
-)
-from inference.manifest import GraphKind
+from inference.artifact import Artifact, load_artifact, write_artifact
+from inference.graph_interface import graph_metadata
+from inference.manifest import GraphKind, Manifest
 from inference.precision import GraphPrecision
 from models.mamba_lob import MambaLOB
 from tests.tiny_model import WINDOW_LENGTH, tiny_manifest, tiny_model

@@ -9,7 +9,8 @@ from numba.core import config
 
 from inference import agreement
 from inference.agreement import Agreement, AgreementReport, compare_engines
-from inference.artifact import Artifact, graph_metadata, write_artifact
+from inference.artifact import Artifact, write_artifact
+from inference.graph_interface import graph_metadata
 from inference.manifest import GraphKind
 from inference.pipeline import Pipeline
 from inference.precision import TOLERANCES

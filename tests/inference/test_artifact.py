@@ -14,9 +14,9 @@ import pytest
 from onnx import TensorProto, helper
 
 from inference import artifact as module
-from inference.artifact import Artifact, SchemaReference, load_artifact, verify_artifact, write_artifact
+from inference.artifact import Artifact, load_artifact, verify_artifact, write_artifact
 from inference.engines.ort_session import open_graph
-from inference.manifest import GraphKind
+from inference.manifest import GraphKind, SchemaReference
 from inference.precision import GraphPrecision
 from lob.errors import ArtifactError
 from lob.schema import LOB44

@@ -10,11 +10,8 @@ from pathlib import Path
 import pytest
 from websockets.asyncio.server import ServerConnection, serve
 
-from inference.artifact import (
-    graph_metadata,
-    load_artifact,
-    write_artifact,
-)
+from inference.artifact import load_artifact, write_artifact
+from inference.graph_interface import graph_metadata
 from inference.model_store import ModelStore
 from inference.prediction import HorizonPrediction, Prediction
 from lob.market import MarketConfiguration, SimulatedMarket

@@ -8,8 +8,9 @@ import onnx
 import pytest
 from click.testing import CliRunner
 
-from inference.artifact import graph_metadata, load_artifact, verify_artifact, write_artifact
+from inference.artifact import load_artifact, verify_artifact, write_artifact
 from inference.engines.selection import create_engine
+from inference.graph_interface import graph_metadata
 from inference.precision import Precision
 from lob.errors import ArtifactError, InputError
 from lob.window import RingWindow
