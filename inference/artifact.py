@@ -6,7 +6,6 @@ Writing goes through a sibling directory that is loaded and opened before it tak
 """
 
 import hashlib
-import secrets
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -30,6 +29,7 @@ from inference.onnx_weights import read_weights
 from inference.precision import GraphPrecision
 from inference.recorded_answers import record_answers
 from lob.errors import ArtifactError, InputError
+from lob.name_aside import name_aside
 from lob.schema import Schema, schema_named
 
 MANIFEST_FILE = "manifest.json"
@@ -138,7 +138,7 @@ def write_artifact(
         raise ArtifactError(f"{directory}: {error}") from error
     filled = validate_manifest(filled, str(directory / MANIFEST_FILE))
     directory.parent.mkdir(parents=True, exist_ok=True)
-    beside = directory.parent / f".{directory.name}.{secrets.token_hex(4)}"
+    beside = name_aside(directory)
     beside.mkdir()
     try:
         for file, graph in contents.items():

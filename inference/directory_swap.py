@@ -2,9 +2,10 @@
 
 import ctypes
 import os
-import secrets
 import shutil
 from pathlib import Path
+
+from lob.name_aside import name_aside
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
@@ -22,7 +23,7 @@ def put_directory(beside: Path, target: Path) -> None:
     elif _exchange(beside, target):
         shutil.rmtree(beside)
     else:
-        aside = target.parent / f".{target.name}.{secrets.token_hex(4)}"
+        aside = name_aside(target)
         target.rename(aside)
         try:
             beside.rename(target)

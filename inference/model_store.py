@@ -9,8 +9,6 @@ find what was there before or what is there after. What it left behind has a nam
 which no reader takes; the next command that changes the same name removes it.
 """
 
-import re
-import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,10 +29,9 @@ from inference.registry import (
     versions_of,
 )
 from lob.errors import ArtifactError, InputError
+from lob.name_aside import name_aside, original_name
 
 LOCK_FILE = ".mambalob-models.lock"
-
-_LEFT_BEHIND = re.compile(r"\..+\.[0-9a-f]{8}\Z")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +66,7 @@ class ModelStore:
                 raise ArtifactError(
                     f"{target}: is there already; a version does not change, give the other one its own"
                 )
-            beside = _aside(target)
+            beside = name_aside(target)
             beside.mkdir()
             try:
                 _copy(artifact, beside)
@@ -120,7 +117,7 @@ class ModelStore:
                 )
             if active is not None and active.previous == version:
                 self._write_active(name, ActiveVersion(version=active.version))
-            aside = _aside(directory)
+            aside = name_aside(directory)
             directory.rename(aside)
             sync_directory(place)
             shutil.rmtree(aside)
@@ -166,7 +163,7 @@ class ModelStore:
 
     def _write_active(self, name: str, active: ActiveVersion) -> None:
         path = self.directory / name / ACTIVE_FILE
-        beside = _aside(path)
+        beside = name_aside(path)
         write_through(beside, msgspec.json.encode(active) + b"\n")
         beside.replace(path)
         sync_directory(path.parent)
@@ -208,13 +205,8 @@ def _copy(artifact: Artifact, directory: Path) -> None:
 def _sweep(place: Path) -> None:
     """Remove what a killed command left in `place`; whoever calls holds the lock, so nobody is writing."""
     for path in place.iterdir() if place.is_dir() else ():
-        if _LEFT_BEHIND.match(path.name):
+        if original_name(path) is not None:
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
             else:
                 path.unlink()
-
-
-def _aside(path: Path) -> Path:
-    """A name beside `path` that no reader takes."""
-    return path.with_name(f".{path.name}.{secrets.token_hex(4)}")

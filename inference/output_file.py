@@ -1,6 +1,5 @@
 """Where a command writes its lines: standard output as they come, or a file that appears once it is whole."""
 
-import secrets
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,6 +7,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from lob.errors import InputError
+from lob.name_aside import name_aside
 
 
 @contextmanager
@@ -32,7 +32,7 @@ def open_output(target: str) -> Iterator[BinaryIO]:
         except OSError as error:
             raise _refused(target, error) from error
         return
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    beside = name_aside(path)
     try:
         file = beside.open("xb")
     except OSError as error:

@@ -3,7 +3,6 @@
 import logging
 import os
 import re
-import secrets
 import sys
 import time
 from pathlib import Path
@@ -12,6 +11,7 @@ import msgspec
 
 from lob.errors import InputError
 from lob.instrument import Instrument
+from lob.name_aside import name_aside
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ class InstrumentCache:
     def write(self, info: InstrumentInfo) -> None:
         """Keep an answer in place of the one before; a reader sees the old or the new, never a part."""
         path = self._path(info.source, info.category, info.symbol)
-        beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+        beside = name_aside(path)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             beside.write_bytes(msgspec.json.encode(info))

@@ -1,8 +1,6 @@
 """Captures to a data set, through the same row path that serves, several files at once."""
 
 import os
-import re
-import secrets
 import shutil
 import tempfile
 import threading
@@ -26,6 +24,7 @@ from lob.captures import open_captures
 from lob.captures.file_lock import is_locked
 from lob.captures.layout import capture_files
 from lob.errors import CaptureError, InputError
+from lob.name_aside import name_aside, original_name
 from lob.schema import LOB44, Schema, check_sampling
 from training.capture_units import CaptureUnit, RowSettings, UnitRows, split_into_units, spool_unit
 from training.dataset import (
@@ -203,7 +202,7 @@ def _folder_beside(directory: Path) -> Iterator[Path]:
     Raises CaptureError where the disk refuses.
     """
     made = [parent for parent in directory.parents if not parent.exists()]
-    beside = directory.parent / f".{directory.name}.{secrets.token_hex(4)}"
+    beside = name_aside(directory)
     try:
         directory.parent.mkdir(parents=True, exist_ok=True)
         for left in _left_by_killed(directory):
@@ -231,10 +230,9 @@ def _left_by_killed(directory: Path) -> list[Path]:
     Each is either unfinished, with a lock that nobody holds, or the data set that was replaced by the one
     that is there.
     """
-    name = re.compile(rf"\.{re.escape(directory.name)}\.[0-9a-f]{{8}}")
     left = []
     for path in directory.parent.iterdir():
-        if not name.fullmatch(path.name) or not path.is_dir():
+        if original_name(path) != directory.name or not path.is_dir():
             continue
         if (path / LOCK_FILE).exists():
             unused = not is_locked(path / LOCK_FILE)

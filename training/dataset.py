@@ -6,7 +6,6 @@ together.
 """
 
 import hashlib
-import secrets
 import shutil
 from dataclasses import dataclass
 from itertools import pairwise
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 from inference.directory_swap import put_directory
 from inference.manifest import SchemaReference, TrainingFile
 from lob.errors import InputError
+from lob.name_aside import name_aside
 from lob.schema import Sampling, Schema, schema_named
 from training.scratch import PIECE_ROWS
 
@@ -97,7 +97,7 @@ def write_dataset(directory: Path, dataset: Dataset, *, replace: bool = False) -
     """
     check_target(directory, replace=replace)
     directory.parent.mkdir(parents=True, exist_ok=True)
-    beside = directory.parent / f".{directory.name}.{secrets.token_hex(4)}"
+    beside = name_aside(directory)
     beside.mkdir()
     try:
         checksums = {}

@@ -1,11 +1,11 @@
 """The index beside a capture: what the file holds, to the byte, as it was when the file was finished."""
 
-import secrets
 from pathlib import Path
 
 import msgspec
 
 from lob.errors import CaptureError
+from lob.name_aside import name_aside
 
 INDEX_SUFFIX = ".index.json"
 FORMAT_VERSION = 1
@@ -113,7 +113,7 @@ def index_path(capture: Path) -> Path:
 def write_index(capture: Path, index: CaptureIndex) -> None:
     """Write the index beside its capture, whole or not at all; raises CaptureError where the disk refuses."""
     path = index_path(capture)
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    beside = name_aside(path)
     try:
         beside.write_bytes(msgspec.json.format(msgspec.json.encode(index), indent=1) + b"\n")
         beside.replace(path)
