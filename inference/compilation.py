@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from numba.core.dispatcher import Dispatcher
@@ -29,8 +29,10 @@ class Compilation:
     predictions: dict[str, int]
 
 
-def compile_kernels(artifacts: Iterable[Artifact], precision: str = "float32") -> Compilation:
+def compile_kernels(artifacts: Mapping[str, Artifact], precision: str = "float32") -> Compilation:
     """Run rows, and each of `artifacts` in `precision`, on the simulated market; raises as engines do.
+
+    What they are called here is what their predictions are counted under.
 
     Compiled kernels stay in Numba's cache, so the next process loads them. Without compilation
     (NUMBA_DISABLE_JIT) no kernel is counted.
@@ -45,12 +47,12 @@ def compile_kernels(artifacts: Iterable[Artifact], precision: str = "float32") -
         rows.on_frame(frame, receive_ns)
     Calibration((1.0,), 3).apply(rows.window.latest()[None, :3])
     predictions: dict[str, int] = {}
-    for artifact in artifacts:
+    for name, artifact in artifacts.items():
         pipeline = Pipeline.create(artifact, instrument, precision=precision)
         pipeline.on_connected()
         for receive_ns, frame in frames:
             pipeline.on_frame(frame, receive_ns)
-        predictions[artifact.name] = pipeline.counters["predictions"]
+        predictions[name] = pipeline.counters["predictions"]
     return Compilation(
         kernels=sum(bool(kernel.signatures) for kernel in loaded_kernels()),
         compiled_now=_compiled() - compiled_before,

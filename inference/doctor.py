@@ -177,17 +177,18 @@ def _kernel_cache() -> Check:
     )
 
 
-def _models(models_dir: Path | None, precision: str) -> tuple[list[Artifact], list[Check]]:
-    """Every model, verified, with the engine `auto` chooses for it in `precision`."""
+def _models(models_dir: Path | None, precision: str) -> tuple[dict[str, Artifact], list[Check]]:
+    """Every model by its name, verified, with the engine `auto` chooses for it in `precision`."""
     try:
         known = known_models(models_dir)
     except MambalobError as error:
-        return [], [Check(name="models", facts={}, problem=str(error), hint="name a directory that exists")]
+        return {}, [Check(name="models", facts={}, problem=str(error), hint="name a directory that exists")]
     if not known:
         folders = [str(folder) for folder in model_folders(models_dir)]
         hint = "train and export one, or give --models-dir or MAMBALOB_MODELS"
-        return [], [Check(name="models", facts={"folders": folders}, problem="no model found", hint=hint)]
-    artifacts, checks = [], []
+        return {}, [Check(name="models", facts={"folders": folders}, problem="no model found", hint=hint)]
+    artifacts: dict[str, Artifact] = {}
+    checks = []
     for name, directory in known.items():
         try:
             artifact = load_model(name, models_dir)
@@ -214,14 +215,14 @@ def _models(models_dir: Path | None, precision: str) -> tuple[list[Artifact], li
             hint = "ask for a number format that the model has"
             checks.append(Check(name=f"model {name}", facts=facts | held, problem=str(error), hint=hint))
             continue
-        artifacts.append(artifact)
+        artifacts[name] = artifact
         if facts["engine"] == "ort-step":
             facts["fused_refused"] = fused_refusal(artifact)
         checks.append(Check(name=f"model {name}", facts=facts))
     return artifacts, checks
 
 
-def _compilation(artifacts: list[Artifact], precision: str) -> Check:
+def _compilation(artifacts: dict[str, Artifact], precision: str) -> Check:
     """Run everything once on the simulated market."""
     try:
         compiled = compile_kernels(artifacts, precision)

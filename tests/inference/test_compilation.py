@@ -16,7 +16,7 @@ BYBIT_SPOT = "bybit/spot_btcusdt_cpp_trading_core/orderbook50_btcusdt_1000frames
 
 @pytest.mark.skipif(config.DISABLE_JIT, reason="nothing is compiled: NUMBA_DISABLE_JIT is set")
 def test_real_frames_compile_nothing_after_it(artifact: Artifact, data_dir: Path) -> None:
-    compilation = compile_kernels([artifact])
+    compilation = compile_kernels({"tiny": artifact})
     assert compilation.predictions["tiny"] > 200
     assert compilation.kernels > 5
     before = [len(kernel.signatures) for kernel in loaded_kernels()]
@@ -29,10 +29,10 @@ def test_real_frames_compile_nothing_after_it(artifact: Artifact, data_dir: Path
 
 
 def test_without_a_model_the_rows_are_run() -> None:
-    assert compile_kernels([]).predictions == {}
+    assert compile_kernels({}).predictions == {}
 
 
 @pytest.mark.skipif(config.DISABLE_JIT, reason="nothing is compiled: NUMBA_DISABLE_JIT is set")
 def test_a_second_one_compiles_nothing(artifact: Artifact) -> None:
-    compile_kernels([artifact])
-    assert compile_kernels([artifact]).compiled_now == 0
+    compile_kernels({"tiny": artifact})
+    assert compile_kernels({"tiny": artifact}).compiled_now == 0

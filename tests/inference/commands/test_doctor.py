@@ -12,8 +12,11 @@ from click.testing import CliRunner
 from numba.core import config
 
 from inference import doctor
+from inference.artifact import write_artifact
+from inference.model_store import ModelStore
 from inference.registry import MODELS_VARIABLE
 from mambalob import main
+from tests.versions import as_version
 
 
 @pytest.fixture(autouse=True)
@@ -52,6 +55,19 @@ class TestHealthy:
         facts = checks("--models-dir", models_dir, "--compile")["compilation"]["facts"]
         assert facts["kernels"] > 5
         assert facts["predictions"]["tiny"] > facts["predictions"]["tiny-window"] > 100
+
+    def test_runs_each_version_of_a_model(
+        self, exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "shipped").mkdir()
+        monkeypatch.setattr("inference.registry.shipped_models", lambda: tmp_path / "shipped")
+        store = ModelStore(tmp_path / "own")
+        for version in "12":
+            manifest, graphs = as_version(exported.manifest, exported.graphs, version=version)
+            write_artifact(tmp_path / version, manifest, graphs, card="")
+            store.install(tmp_path / version)
+        facts = checks("--models-dir", store.directory, "--compile")["compilation"]["facts"]
+        assert facts["predictions"].keys() == {"tiny", "tiny@2"}
 
     def test_for_people(self, models_dir: Path) -> None:
         result = CliRunner().invoke(main, ["doctor", "--models-dir", str(models_dir)])
