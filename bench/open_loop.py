@@ -75,7 +75,7 @@ class OpenLoopTick:
         self.model = model
         self.pipeline = Pipeline.create(artifact, source.instrument, precision=precision, venue=source.venue)
         self.pipeline.on_connected()
-        self.precision = str(self.pipeline.engine.describe()["precision"])
+        self.precision = self.pipeline.precision
         frames = "a frame" if schedule.together == 1 else f"{schedule.together} frames at once"
         self.method = (
             f"{frames} every {schedule.interval_ns / 1e6:g} ms; from its intended send time to its prediction"

@@ -14,8 +14,8 @@ from statistics import median
 from typing import Final
 
 from bench.harness import Measured, Named, Plan, Subject, fitting_block, run_interleaved
-from bench.report import Result
-from bench.samples import percentile_ns, summarize
+from bench.report import Result, result_of
+from bench.samples import percentile_ns
 from lob.errors import InputError
 
 TURN_NS: Final = 20_000_000
@@ -37,8 +37,8 @@ class RepeatedRuns:
         return [one.subject for one in self.runs[0]]
 
     def results(self) -> list[Result]:
-        """One result a subject: counts summed, percentiles medians of the runs', the largest of all."""
-        return [_result([run[place] for run in self.runs]) for place in range(len(self.runs[0]))]
+        """One result a subject, as `result_of` makes it."""
+        return [result_of([run[place] for run in self.runs]) for place in range(len(self.runs[0]))]
 
     def processor_us(self, place: int) -> float:
         """Processor time of a call of the subject at `place`, the median of the runs; infinite if untold."""
@@ -80,20 +80,3 @@ def run_repeatedly(
 
         found.append(run_interleaved(subjects, plan, in_all, blocks=blocks))
     return RepeatedRuns(runs=found)
-
-
-def _result(runs: Sequence[Measured]) -> Result:
-    subject = runs[0].subject
-    found = [summarize(run.durations_ns) for run in runs]
-    return Result(
-        subject=subject.name,
-        model=subject.model,
-        precision=subject.precision,
-        unit="us",
-        count=sum(one.count for one in found),
-        p50=median(one.p50_ns for one in found) / 1000,
-        p90=median(one.p90_ns for one in found) / 1000,
-        p99=median(one.p99_ns for one in found) / 1000,
-        p999=median(one.p999_ns for one in found) / 1000,
-        max=max(one.max_ns for one in found) / 1000,
-    )

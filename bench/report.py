@@ -1,6 +1,7 @@
 """What a run says: one object for programs, one table for people, from the same figures."""
 
 from collections.abc import Sequence
+from statistics import median
 from typing import Final
 
 import msgspec
@@ -96,13 +97,31 @@ def make_report(
     found to hold of the subjects after the run. `peers`: the packages measured beside ours.
     """
     conditions = machine_report(machine, clocks, frames=frames, preemptions=preemptions, checks=checks)
-    return report_of([_result(one) for one in measured], conditions, peers=peers)
+    return report_of([result_of([one]) for one in measured], conditions, peers=peers)
 
 
 def report_of(results: Sequence[Result], machine: MachineReport, *, peers: Sequence[str] = ()) -> Report:
     """A report of figures that were made under the conditions `machine`."""
     return Report(
         machine=machine, versions=library_versions(peers), commit=source_commit(), results=list(results)
+    )
+
+
+def result_of(runs: Sequence[Measured]) -> Result:
+    """The figures of one subject: counts summed, percentiles medians of the runs', the largest of all."""
+    subject = runs[0].subject
+    found = [summarize(run.durations_ns) for run in runs]
+    return Result(
+        subject=subject.name,
+        model=subject.model,
+        precision=subject.precision,
+        unit="us",
+        count=sum(one.count for one in found),
+        p50=median(one.p50_ns for one in found) / 1000,
+        p90=median(one.p90_ns for one in found) / 1000,
+        p99=median(one.p99_ns for one in found) / 1000,
+        p999=median(one.p999_ns for one in found) / 1000,
+        max=max(one.max_ns for one in found) / 1000,
     )
 
 
@@ -285,19 +304,3 @@ def condition_lines(report: Report) -> list[str]:
         f"versions: {versions}",
         f"commit: {report.commit}",
     ]
-
-
-def _result(one: Measured) -> Result:
-    found = summarize(one.durations_ns)
-    return Result(
-        subject=one.subject.name,
-        model=one.subject.model,
-        precision=one.subject.precision,
-        unit="us",
-        count=found.count,
-        p50=found.p50_ns / 1000,
-        p90=found.p90_ns / 1000,
-        p99=found.p99_ns / 1000,
-        p999=found.p999_ns / 1000,
-        max=found.max_ns / 1000,
-    )

@@ -256,7 +256,7 @@ class OnFrameStage(Stage):
         super().__init__(source)
         self.model = model
         self.pipeline = _connected_pipeline(source, artifact, engine, precision, staged=staged)
-        self.precision = str(self.pipeline.engine.describe()["precision"])
+        self.precision = self.pipeline.precision
         self.method = f"pipeline.on_frame(frame, receive_ns) from Python, engine {self.pipeline.engine.name}"
         if staged:
             self.name = "on_frame-staged"

@@ -189,7 +189,7 @@ def run_service(
             port=service.address[1],
             model=service.artifact.name,
             engine=service.engine_name,
-            precision=str(symbol.pipeline.engine.describe()["precision"]),
+            precision=symbol.pipeline.precision,
         )
     )
 
