@@ -26,7 +26,7 @@ Reduced = dict[tuple[GraphKind, GraphPrecision], bytes]
 
 
 @pytest.fixture
-def variant(write_variant: WriteVariant, models_dir: Path, tmp_path: Path) -> Path:
+def variant(models_dir: Path, tmp_path: Path) -> Path:
     """A copy of `tiny`, to be spoilt."""
     return Path(shutil.copytree(models_dir / "tiny", tmp_path / "tiny"))
 

@@ -41,7 +41,7 @@ def test_what_is_no_regular_file_is_written_to_and_stays(tmp_path: Path) -> None
         pass
 
 
-def test_a_full_disk_is_told(tmp_path: Path) -> None:
+def test_a_full_disk_is_told() -> None:
     full = Path("/dev/full")
     if not full.exists():
         pytest.skip("this system has no /dev/full")

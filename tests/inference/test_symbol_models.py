@@ -156,7 +156,7 @@ def test_a_model_takes_over_at_once_where_nothing_is_answered(models) -> None:
     assert not placed.watching
 
 
-def test_one_that_answers_with_no_numbers_does_not_take_over(models, sources, monkeypatch) -> None:
+def test_one_that_answers_with_no_numbers_does_not_take_over(models, monkeypatch) -> None:
     pipeline, placed, exchange = start(models["1"])
     for number, frame in enumerate([exchange.snapshot(), *(exchange.change() for _ in range(9))]):
         pipeline.on_frame(frame, number)

@@ -68,7 +68,7 @@ def test_kernel_cannot_allocate() -> None:
     assert allocating_kernel(allocate)() == 0.0
 
 
-def test_kernel_runs_where_nothing_can_be_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kernel_runs_where_nothing_can_be_kept() -> None:
     source = "def double(x):\n    return 2 * x\n"
     namespace: dict[str, Any] = {}
     exec(compile(source, "<no file>", "exec"), namespace)

@@ -251,7 +251,7 @@ async def test_what_cannot_be_done_is_said(scripted_exchange, versions_dir, rout
         assert (await one.service.switcher.view()).symbols[0].switches == 0
 
 
-async def test_the_window_must_be_the_models_own(scripted_exchange, versions_dir, version_sources) -> None:
+async def test_the_window_must_be_the_models_own(scripted_exchange, versions_dir) -> None:
     async with running(scripted_exchange, versions_dir) as one:
         problem = await one.ask("activate", 422, model="sim-ssd-small")
         assert problem["detail"] == "BTCUSDT: window_length: 20 came, model sim-ssd-small allows 100"

@@ -338,7 +338,7 @@ def test_refusals_for_good_are_not_repeated(server, tmp_path, archived) -> None:
     assert len(server.requests) == 1
 
 
-def test_settings_that_are_refused(tmp_path) -> None:
+def test_settings_that_are_refused() -> None:
     for url in ("ftp://127.0.0.1/", "http://archive.example/", "https://", "nonsense"):
         with pytest.raises(InputError, match="base_url"):
             check_base_url(url)

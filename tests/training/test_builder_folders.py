@@ -115,7 +115,7 @@ def test_the_arrays_are_the_files_that_numpy_writes(days: Path, tmp_path: Path) 
         assert hashlib.sha256(content).hexdigest() == manifest.arrays[name]
 
 
-def test_a_missing_file_begins_a_segment_with_the_book_it_states(days: Path, tmp_path: Path) -> None:
+def test_a_missing_file_begins_a_segment_with_the_book_it_states(days: Path) -> None:
     files = sorted(days.glob("*.zst"))
     dataset = build_dataset([files[0], files[2]], BuildConfig(name="hole"))
     assert dataset.manifest.segments == 2
@@ -160,7 +160,7 @@ def test_captures_out_of_order_are_refused(days: Path, tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_folder_of_several_streams_is_refused(days: Path, tmp_path: Path, market: list[bytes]) -> None:
+def test_a_folder_of_several_streams_is_refused(tmp_path: Path, market: list[bytes]) -> None:
     for depth in (50, 200):
         record(tmp_path / "bybit" / "linear" / "BTCUSDT" / f"orderbook.{depth}", market[:10])
     with pytest.raises(InputError, match="captures of 2 folders came to light"):

@@ -71,9 +71,7 @@ def test_a_precision_that_the_engine_has_not_is_refused(artifact: Artifact) -> N
 
 
 @pytest.mark.parametrize("name", ["auto", "fused", "ort-step", "ort-window"])
-def test_the_precision_asked_for_is_what_answers(
-    reduced_artifact: Artifact, name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_precision_asked_for_is_what_answers(reduced_artifact: Artifact, name: str) -> None:
     engine = create_engine(name, reduced_artifact, RingWindow(20, 44), precision="int8")
     assert engine.describe()["precision"] == "int8"
 

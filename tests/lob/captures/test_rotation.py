@@ -74,7 +74,7 @@ def test_each_file_alone_gives_the_rows_it_gives_after_the_others(recorded, fram
             np.testing.assert_array_equal(ours, theirs)
 
 
-def test_a_missing_file_brings_the_checkpoint_in(recorded, frames) -> None:
+def test_a_missing_file_brings_the_checkpoint_in(recorded) -> None:
     with_hole = list(open_captures([recorded[0], recorded[2]]))
     first, third = read_index(recorded[0]), read_index(recorded[2])
     assert len(with_hole) == first.frames + 1 + third.frames

@@ -67,7 +67,7 @@ def test_a_service_that_does_not_come_up_ends_the_demo_with_its_words(models_dir
     assert processes_with("--seed 90211") == []
 
 
-def test_an_unknown_model_is_one_line_and_starts_nothing(models_dir) -> None:
+def test_an_unknown_model_is_one_line_and_starts_nothing() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "mambalob", "demo", "--plain", "--model", "huge"],
         capture_output=True,
