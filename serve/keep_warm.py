@@ -9,7 +9,6 @@ import asyncio
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from time import perf_counter_ns
 
 from inference.pipeline import Pipeline
@@ -53,7 +52,8 @@ class WarmKeeper:
         """The longest of them: what a frame may have had to wait."""
         self._feed = feed
         self._pipelines = pipelines
-        self._rehearsals: dict[Path, Rehearsal] = {}
+        self._rehearsals: dict[str, Rehearsal] = {}
+        """By the checksum of the model."""
 
     async def run(self) -> None:
         """Do as the policy says until cancelled; returns at once where it says nothing."""
@@ -83,12 +83,12 @@ class WarmKeeper:
         self.longest_ns = max(self.longest_ns, taken_ns)
 
     def _rehearsal(self) -> Rehearsal:
-        """That of the model of each pipeline in turn; made anew where a pipeline has been given another."""
+        """That of the model of each pipeline in turn; made where a pipeline has been given a new one."""
         pipeline = self._pipelines[self.steps % len(self._pipelines)]
-        artifact = pipeline.artifact
-        rehearsal = self._rehearsals.get(artifact.directory)
-        if rehearsal is None or rehearsal.pipeline.artifact is not artifact:
-            served = {one.artifact.directory for one in self._pipelines}
-            self._rehearsals = {path: one for path, one in self._rehearsals.items() if path in served}
-            rehearsal = self._rehearsals[artifact.directory] = Rehearsal(pipeline)
+        model = pipeline.artifact.sha256
+        rehearsal = self._rehearsals.get(model)
+        if rehearsal is None:
+            served = {one.artifact.sha256 for one in self._pipelines}
+            self._rehearsals = {sha256: one for sha256, one in self._rehearsals.items() if sha256 in served}
+            rehearsal = self._rehearsals[model] = Rehearsal(pipeline)
         return rehearsal

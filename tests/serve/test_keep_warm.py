@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from inference.artifact import load_artifact
+from inference.engines.ort_step import OrtStepEngine
 from inference.pipeline import Pipeline
 from inference.registry import load_model
 from lob.errors import InputError
@@ -64,18 +66,32 @@ async def test_none_is_taken_while_frames_come(feed: Feed, pipeline: Pipeline) -
 
 
 async def test_a_model_put_in_its_place_is_the_one_rehearsed(
-    feed: Feed, pipeline: Pipeline, models_dir: Path
+    feed: Feed, pipeline: Pipeline, version_sources: dict[str, Path]
 ) -> None:
     keeper = WarmKeeper(KeepWarmPolicy(every_ms=1), feed, [pipeline])
     running = asyncio.create_task(keeper.run())
     await until(lambda: keeper.steps > 0)
-    other = load_model("tiny", models_dir)
-    pipeline.switch_to(pipeline.engine.another(pipeline.rows.window), other)
+    other = load_artifact(version_sources["2"])
+    pipeline.switch_to(OrtStepEngine(other), other)
     steps = keeper.steps
     await until(lambda: keeper.steps > steps + 1)
     (rehearsal,) = keeper._rehearsals.values()
     assert rehearsal.pipeline.artifact is other
     running.cancel()
+
+
+def test_a_model_that_two_symbols_loaded_each_by_itself_has_one_rehearsal(
+    feed: Feed, pipeline: Pipeline, models_dir: Path
+) -> None:
+    instrument = Instrument(symbol="ETHUSDT", tick_size="0.01")
+    other = Pipeline.create(load_model("tiny", models_dir), instrument, engine="ort-step")
+    assert other.artifact is not pipeline.artifact
+    keeper = WarmKeeper(KeepWarmPolicy(every_ms=1), feed, [pipeline, other])
+    rehearsals = set()
+    for _ in range(4):
+        keeper._step()
+        rehearsals |= set(keeper._rehearsals.values())
+    assert len(rehearsals) == 1
 
 
 async def test_it_is_off_by_default(feed: Feed, pipeline: Pipeline) -> None:
