@@ -23,9 +23,8 @@ from training.parity import Floats
 
 ROUNDS = 21
 TURN_NS = 400_000  # a cut's turn is calls until so much is spent
-UNDISTURBED = (
-    0.1  # the quantile that counts: other work on the machine lengthens calls, nothing shortens them
-)
+UNDISTURBED = 0.1
+"""The quantile that counts: other work on the machine lengthens calls, nothing shortens them."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
