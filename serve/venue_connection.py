@@ -143,11 +143,9 @@ def check_transport(url: str, *, allow_plaintext: bool) -> None:
 
 
 def is_this_machine(url: str) -> bool:
-    """Whether an address is a loopback one."""
-    host = urlsplit(url).hostname or ""
-    if host == "localhost":
-        return True
+    """Whether an address is a loopback one; what is no address at all is none."""
     try:
-        return ipaddress.ip_address(host).is_loopback
+        host = urlsplit(url).hostname or ""
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False

@@ -13,14 +13,15 @@ import msgspec
 
 from inference.registry import split_name
 from lob.errors import InputError, MambalobError
-from serve.admin_access import TOKEN_VARIABLE, read_token
+from serve.admin_access import TOKEN_VARIABLE, AdminToken, read_token
+from serve.model_preparer import TIMEOUT_S as LOAD_TIMEOUT_S
 from serve.model_views import PlaceView, SwitcherView
 from serve.responses import Problem
 from serve.venue_connection import is_this_machine
 
 MAXIMUM_ANSWER_BYTES = 1 << 20
 MARGIN_S = 60.0
-"""How long an answer may take beyond the time that the service is asked to wait: a load comes first."""
+"""How long an answer may take beyond the time that the service has for what it is asked."""
 
 Command = Callable[..., Any]
 
@@ -129,6 +130,7 @@ def _ask(
     token = read_token(token_file) if token_file is not None else os.environ.get(TOKEN_VARIABLE, "")
     if not token:
         raise InputError(f"--token-file: nothing came; a token is needed, there or in {TOKEN_VARIABLE}")
+    AdminToken(token)  # what cannot be one, http.client would refuse with the token in its words
     local = is_this_machine(url)
     if not url.startswith(("https://", "http://") if local else "https://"):
         raise InputError(f"url: {url!r} came; https:// is allowed, and http:// to this machine")
@@ -138,7 +140,8 @@ def _ask(
         headers={"Authorization": f"Bearer {token}"},
         method=method,
     )
-    timeout_s = MARGIN_S + (body or {}).get("wait_s", 0.0)
+    asked = body or {}
+    timeout_s = MARGIN_S + asked.get("wait_s", 0.0) + (LOAD_TIMEOUT_S if "model" in asked else 0.0)
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({} if local else None), _NoRedirection())
     try:
         with opener.open(request, timeout=timeout_s) as response:
@@ -148,7 +151,7 @@ def _ask(
             raise MambalobError(_problem(url, error)) from error
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise MambalobError(f"{url}: no answer: {getattr(error, 'reason', None) or error}") from error
-    click.echo(answer if as_json else _text(msgspec.json.decode(answer, type=SwitcherView)))
+    click.echo(answer if as_json else _text(_view(url, answer)))
 
 
 class _NoRedirection(urllib.request.HTTPRedirectHandler):
@@ -166,6 +169,13 @@ def _problem(url: str, error: urllib.error.HTTPError) -> str:
         return msgspec.json.decode(error.read(MAXIMUM_ANSWER_BYTES), type=Problem).detail
     except (msgspec.DecodeError, OSError):
         return f"{url}: HTTP {error.code}"
+
+
+def _view(url: str, answer: bytes) -> SwitcherView:
+    try:
+        return msgspec.json.decode(answer, type=SwitcherView)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise MambalobError(f"{url}: answers, but not as this service does: {error}") from error
 
 
 def _text(view: SwitcherView) -> str:

@@ -66,7 +66,9 @@ async def test_models_are_listed_changed_and_rolled_back(versions_dir, token_fil
         await task
 
 
-@pytest.mark.parametrize("url", ["http://example.com:8000", "ftp://127.0.0.1", "file:///etc/passwd"])
+@pytest.mark.parametrize(
+    "url", ["http://example.com:8000", "ftp://127.0.0.1", "file:///etc/passwd", "http://[::1"]
+)
 async def test_a_token_never_leaves_this_machine_unencrypted(token_file, url) -> None:
     said = await run("models", "--url", url, "--token-file", str(token_file), code=1)
     assert "https:// is allowed, and http:// to this machine" in said
@@ -79,3 +81,25 @@ async def test_a_token_is_needed(token_file) -> None:
 async def test_a_shadow_needs_a_model_or_off(token_file) -> None:
     assert "a model or --off is needed" in await run("shadow", code=2)
     assert "a model or --off is needed" in await run("shadow", "tiny", "--off", code=2)
+
+
+@pytest.mark.parametrize("strange", ["\r", "\n", " ", "\x7f", "\u20ac"])
+async def test_a_token_that_cannot_be_one_is_not_said(token_file, strange) -> None:
+    environment = {TOKEN_VARIABLE: f"{TOKEN}{strange}"}
+    said = await run("models", "--url", "http://127.0.0.1:1", code=1, environment=environment)
+    assert "admin token: printable ASCII characters without spaces are allowed" in said
+    assert TOKEN not in said
+
+
+@pytest.mark.parametrize("answer", [b"<html>", b"\xff\xfe", b'{"detail":"fine"}'])
+async def test_an_answer_of_another_service_is_said_to_be_one(token_file, answer) -> None:
+    async def on_connection(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.0 200 OK\r\n\r\n" + answer)
+        writer.close()
+
+    async with await asyncio.start_server(on_connection, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        url = f"http://127.0.0.1:{port}"
+        said = await run("models", "--url", url, "--token-file", str(token_file), code=1)
+    assert f"Error: {url}: answers, but not as this service does: " in said
