@@ -47,7 +47,7 @@ class ModelPreparer:
         """Have a model made ready; waits until it is. Answers what `inference.preparation.take` takes.
 
         Raises ArtifactError and InputError as `inference.preparation.prepare`, and ArtifactError where the
-        process does not come to an answer, or not in time.
+        process cannot be started, or does not come to an answer, or not in time.
         """
         line = msgspec.json.encode(request) + b"\n"
         reason = "nothing is made ready any more"
@@ -55,7 +55,11 @@ class ModelPreparer:
             for _ in range(ATTEMPTS):
                 if self._closed:
                     break
-                worker = self._running_worker()
+                try:
+                    worker = self._running_worker()
+                except OSError as error:  # no descriptor, memory or folder for temporary files is left
+                    reason = f"the process that makes it ready cannot be started: {error.strerror or error}"
+                    break
                 answer, words = worker.ask(line, self._timeout_s)
                 if isinstance(answer, Preparation):
                     return answer, words
@@ -86,20 +90,24 @@ class ModelPreparer:
 
 
 class Worker:
-    """One process that makes models ready."""
+    """One process that makes models ready; raises OSError where none can be started."""
 
     def __init__(self) -> None:
         self.took_too_long = False
         """Whether it was killed for that."""
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  # it is to live as long as the process
-        self.process = subprocess.Popen(
-            # -P, or a folder `serve` or `lob` of the working directory would be run instead of ours
-            (sys.executable, "-P", "-m", "serve.preparation_worker"),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            env={name: value for name, value in os.environ.items() if name != TOKEN_VARIABLE},
-        )
+        try:
+            self.process = subprocess.Popen(
+                # -P, or a folder `serve` or `lob` of the working directory would be run instead of ours
+                (sys.executable, "-P", "-m", "serve.preparation_worker"),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._errors,
+                env={name: value for name, value in os.environ.items() if name != TOKEN_VARIABLE},
+            )
+        except OSError:
+            self._errors.close()
+            raise
 
     def has_ended(self) -> bool:
         """Whether it cannot be asked any more."""

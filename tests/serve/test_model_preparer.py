@@ -1,6 +1,7 @@
 """Models are made ready in a process of their own: whatever becomes of it, the service goes on."""
 
 import os
+import resource
 import signal
 import sys
 import threading
@@ -132,6 +133,26 @@ def test_a_process_that_ends_over_a_model_again_costs_that_model_alone(
         ):
             preparer.prepare(asked)
     assert (tmp_path / "python.runs").read_text() == "once\nonce\n"
+    assert preparer.prepare(asked)[0].artifact.name == "tiny"
+
+
+def test_a_process_that_cannot_be_started_costs_that_model_alone(
+    preparer: ModelPreparer, asked: PreparationRequest
+) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.dup(0)  # the lowest there is
+    os.close(free)
+    for left in range(4):  # of those for its errors and its pipes
+        resource.setrlimit(resource.RLIMIT_NOFILE, (free + left, hard))
+        try:
+            with pytest.raises(
+                ArtifactError, match="model tiny: the process that makes it ready cannot be started: Too many"
+            ):
+                preparer.prepare(asked)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert os.dup(0) == free, "a descriptor was left open"
+    os.close(free)
     assert preparer.prepare(asked)[0].artifact.name == "tiny"
 
 
