@@ -62,6 +62,7 @@ class ModelSwitcher:
         self._told = dict.fromkeys(self.symbols, 0)
         self._work = asyncio.Event()
         self._settled = asyncio.Event()
+        self._stopping = False
         self._loader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="model-loader")
         self._due: dict[str, SymbolModels] = {}
         for symbol, models in self.symbols.items():
@@ -143,8 +144,14 @@ class ModelSwitcher:
         )
         return SwitcherView(operation=self.operation, failures=self.failures, symbols=symbols)
 
+    async def stop(self) -> None:
+        """Give up a load that is under way, and no longer let an answer wait for who is to take over."""
+        self._stopping = True
+        self._settled.set()
+        await asyncio.to_thread(self._source.close)
+
     def close(self) -> None:
-        """Give up a load that is under way."""
+        """Give up a load that is under way, and the thread that takes it."""
         self._source.close()
         self._loader.shutdown(cancel_futures=True)
 
@@ -220,10 +227,12 @@ class ModelSwitcher:
         return models.incoming is None and models.serving.artifact.sha256 == placed.artifact.sha256
 
     async def _settle(self, placed: Mapping[str, PlacedModel], wait_s: float) -> SwitcherView:
-        """Wait until none of `placed` is still to take over; the view of then, or of after `wait_s`."""
+        """Wait until none of `placed` is still to take over, `wait_s` at most, or a stop; the view of then."""
         try:
             async with asyncio.timeout(wait_s):
-                while any(self.symbols[symbol].incoming is one for symbol, one in placed.items()):
+                while not self._stopping and any(
+                    self.symbols[symbol].incoming is one for symbol, one in placed.items()
+                ):
                     self._settled.clear()
                     await self._settled.wait()
         except TimeoutError:

@@ -353,10 +353,12 @@ class Service:
             self.stop()
 
     async def _say_last_words(self) -> None:
+        switcher = asyncio.create_task(self.switcher.stop(), name="model-switcher-stop")
         for one in self.symbols.values():
             one.publisher.stop(STOPPING)
             await asyncio.sleep(0)
         await self.streams.close_all(GOING_AWAY, STOPPING)
+        await switcher  # so that who asked for a model is answered before the connections are closed
 
     async def _metrics_page(self) -> list[bytes]:
         return await self._metrics.page(self._turns)

@@ -3,6 +3,9 @@
 import asyncio
 import json
 import logging
+import os
+import signal
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -99,6 +102,15 @@ async def running(scripted_exchange, models_dir: Path, **options: object) -> Asy
             await task
 
 
+def add_slow_version(models_dir: Path, directory: Path) -> None:
+    """Install tiny@4, written to `directory` first, which answers from its fifteenth row on."""
+    tiny = load_model("tiny", models_dir)
+    graphs = {kind: (tiny.directory / f"{kind}.onnx").read_bytes() for kind in tiny.manifest.graphs}
+    slow, relabelled = as_version(tiny.manifest, graphs, version="4", warmup_rows=15)
+    write_artifact(directory, slow, relabelled, card="")
+    ModelStore(models_dir).install(directory)
+
+
 def titles(messages: list[dict]) -> list[str]:
     return [
         f"{m['data']['model']}@{m['data']['model_version']}" for m in messages if m["type"] == "prediction"
@@ -154,11 +166,7 @@ async def test_a_switch_loses_no_row_and_is_seen_and_rolled_back(
 async def test_too_few_rows_leave_the_old_model_answering_until_there_are_enough(
     scripted_exchange, versions_dir, market_frames, tmp_path
 ) -> None:
-    tiny = load_model("tiny", versions_dir)
-    graphs = {kind: (tiny.directory / f"{kind}.onnx").read_bytes() for kind in tiny.manifest.graphs}
-    slow, relabelled = as_version(tiny.manifest, graphs, version="4", warmup_rows=15)
-    write_artifact(tmp_path / "4", slow, relabelled, card="")
-    ModelStore(versions_dir).install(tmp_path / "4")
+    add_slow_version(versions_dir, tmp_path / "4")
     async with running(scripted_exchange, versions_dir) as one:
         messages = await one.play(market_frames[:8])
         view = await one.ask("activate", model="tiny", version="4", wait_s=0.1)
@@ -310,6 +318,42 @@ async def test_one_change_at_a_time(scripted_exchange, versions_dir, market_fram
         assert sorted(answer.status_code for answer in both) == [200, 409]
         assert "is under way; one change at a time" in max(both, key=lambda a: a.status_code).json()["detail"]
         assert one.service.switcher.operation == ""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="stops a process")
+async def test_a_load_that_a_stop_breaks_off_is_answered(
+    scripted_exchange, versions_dir, market_frames, caplog
+) -> None:
+    async with running(scripted_exchange, versions_dir) as one:
+        await one.play(market_frames[:20])
+        await one.ask("shadow", model="tiny", version="2")
+        worker = one.service.switcher._source._preparer._worker
+        assert worker is not None
+        os.kill(worker.process.pid, signal.SIGSTOP)
+        asking = asyncio.create_task(one.ask("activate", 422, model="tiny", version="3"))
+        async with asyncio.timeout(10):
+            while not one.service.switcher.operation:
+                await asyncio.sleep(0.001)
+        one.service.stop()
+        problem = await asking
+    assert "was ended by signal" in problem["detail"]
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+async def test_a_stop_waits_for_no_model_that_is_to_take_over(
+    scripted_exchange, versions_dir, market_frames, tmp_path, caplog
+) -> None:
+    add_slow_version(versions_dir, tmp_path / "4")
+    async with running(scripted_exchange, versions_dir) as one:
+        await one.play(market_frames[:8])
+        asking = asyncio.create_task(one.ask("activate", model="tiny", version="4", wait_s=60))
+        async with asyncio.timeout(60):
+            while one.service.switcher.symbols["BTCUSDT"].incoming is None:
+                await asyncio.sleep(0.005)
+        one.service.stop()
+        view = await asking
+    assert view["symbols"][0]["incoming"]["model_version"] == "4"
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
 
 async def test_the_token_stands_in_no_log_and_no_representation(
