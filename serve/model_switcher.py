@@ -227,7 +227,7 @@ class ModelSwitcher:
         return models.incoming is None and models.serving.artifact.sha256 == placed.artifact.sha256
 
     async def _settle(self, placed: Mapping[str, PlacedModel], wait_s: float) -> SwitcherView:
-        """Wait until none of `placed` is still to take over, `wait_s` at most, or a stop; the view of then."""
+        """Wait until none of `placed` is to take over, `wait_s` at most, or a stop; the view of then."""
         try:
             async with asyncio.timeout(wait_s):
                 while not self._stopping and any(
