@@ -1,7 +1,6 @@
 """`mambalob bench queue`: frames of many symbols that wait on a feed's socket, taken alone and in batches."""
 
 import asyncio
-import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ import click
 from msgspec.structs import replace
 
 from bench.harness import ClockReading, Measured, Plan, run_interleaved
-from bench.machine import describe_machine, preemptions_so_far
+from bench.machine import describe_machine, load_average, preemptions_since, preemptions_so_far
 from bench.pinning import pinned_to
 from bench.queued_feed import WAYS, QueuedFeed
 from bench.repeated_runs import RepeatedRuns
@@ -145,7 +144,7 @@ def command(
                     if on_progress is not None:
                         on_progress(len(cases), len(numbers) * len(waitings))
         (clock,) = run_interleaved([ClockReading()], Plan(count=1_000))
-        after = preemptions_so_far()
+        preemptions = preemptions_since(before)
     results = [result for case in cases for result in _results(case)]
     report = report_of(
         results,
@@ -153,10 +152,10 @@ def command(
             machine,
             [clock],
             frames=f"seeded Bybit deltas, 3 bids and 3 asks each, depth {DEPTH}, seed {seed}",
-            preemptions=None if before is None or after is None else after - before,
+            preemptions=preemptions,
             runs=runs,
             core=cpu,
-            load_average_after=os.getloadavg() if hasattr(os, "getloadavg") else None,
+            load_average_after=load_average(),
         ),
     )
     if as_json:
