@@ -66,12 +66,16 @@ class Agreement:
 
 @dataclass(frozen=True, kw_only=True)
 class AgreementReport:
-    """What a comparison came to; `refused` says by engine and format why one could not be compared."""
+    """What a comparison came to; `refused` says by engine and format why one could not be compared.
+
+    `unanswered` says where there was no row to compare in which state the book ended, and why.
+    """
 
     frames: int
     rows: int
     agreements: list[Agreement]
     refused: dict[str, str] = field(default_factory=dict)
+    unanswered: str = ""
 
     @property
     def agrees(self) -> bool:
@@ -144,6 +148,7 @@ def compare_engines(
         rows=rows,
         agreements=[*(step.agreement for step in steps), *(window.agreement for window in windows)],
         refused=refused,
+        unanswered="" if rows else f"{reference.state.value}: {reference.reason or 'no reason'}",
     )
 
 

@@ -63,8 +63,8 @@ def command(
     The reference is ort-step in float32; for ort-window it steps from zero over the same rows. A difference
     is that of a logit, relative to it where it is above 1; float32 has to be within 1e-5, the other formats
     within their stated tolerance. The fused engine runs in stages and as one call, which have to give the
-    same bits. Several FILEs continue one another. Exit code 1 where an engine does not agree, or refuses to
-    start.
+    same bits. Several FILEs continue one another. Exit code 1 where an engine does not agree or refuses to
+    start, and where no row was answered.
     """
     artifact = load_model(model, models_dir)
     capture = open_captures(files)
@@ -105,6 +105,7 @@ def as_values(report: AgreementReport) -> dict[str, Any]:
             dataclasses.asdict(agreement) | {"agrees": agreement.agrees} for agreement in report.agreements
         ],
         "refused": report.refused,
+        "unanswered": report.unanswered,
     }
 
 
@@ -116,6 +117,8 @@ def lines(report: AgreementReport) -> list[str]:
     ]
     said += [_line(agreement) for agreement in report.agreements]
     said += [f"{name} could not be compared: {reason}" for name, reason in report.refused.items()]
+    if not report.rows:
+        return [*said, f"no row was answered, nothing is compared; ended {report.unanswered}"]
     return [*said, "all agree" if report.agrees else "they do not agree"]
 
 

@@ -47,3 +47,14 @@ def test_for_people_and_the_exit_code_where_one_does_not_agree(
 def test_a_format_that_no_engine_has_is_refused(data_dir: Path, artifact: Artifact) -> None:
     asked = (data_dir / BYBIT_SPOT, "--model", artifact.directory, "--precision", "float16")
     assert "nothing to compare with model tiny" in compare(*asked, code=1).output
+
+
+def test_where_no_row_was_answered_it_says_why(data_dir: Path, artifact: Artifact) -> None:
+    chosen = ("--engine", "ort-step", "--tick-size", "0.3")
+    asked = (data_dir / BYBIT_SPOT, "--model", artifact.directory, *chosen)
+    last = compare(*asked, code=1).stdout.splitlines()[-1]
+    assert last.startswith("no row was answered, nothing is compared; ended waiting_snapshot: malformed")
+    assert "off the grid of tick size 0.3" in last
+    said = json.loads(compare(*asked, "--json", code=1).stdout)
+    assert (said["agrees"], said["rows"]) == (False, 0)
+    assert "off the grid of tick size 0.3" in said["unanswered"]
