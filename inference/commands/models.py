@@ -198,8 +198,10 @@ def _paragraph(entry: dict[str, Any]) -> str:
         return f"{entry['name']}: does not verify\n  {entry['error']}"
     graphs = ", ".join("{graph} {nodes} nodes {precision}".format(**graph) for graph in entry["graphs"])
     precisions = "; ".join(f"{engine} {', '.join(each)}" for engine, each in entry["precisions"].items())
+    exactly = f"{entry['name']}{VERSION_MARK}{entry['version']}"
+    called = exactly if entry["id"] == exactly else f"{entry['name']} {entry['version']}"
     lines = [
-        f"{entry['name']} {entry['version']}: {entry['family']} {entry['block']} {entry['size']}, "
+        f"{called}: {entry['family']} {entry['block']} {entry['size']}, "
         f"{entry['parameters']:,} parameters, context {entry['context']} ({entry['engine']})",
         f"  {entry['schema']} version {entry['schema_version']}, {entry['sampling']}, "
         f"horizons {', '.join(map(str, entry['horizons']))} rows, first answer after {entry['warmup_rows']}",

@@ -116,9 +116,11 @@ def test_versions_are_installed_chosen_rolled_back_and_removed(
     assert "tiny@2 is in" in run("install", str(sources["2"]), *mine).stdout
     listed = json.loads(run(*mine, "--json").stdout)["models"]
     assert {"tiny", "tiny@2"} <= {entry["id"] for entry in listed}
+    headings = [line.partition(":")[0] for line in run(*mine).stdout.splitlines() if "parameters" in line]
+    assert {"tiny 1", "tiny@2"} <= set(headings)
     assert run("activate", "tiny@2", *mine).stdout == "tiny stands for version 2, before that for 1\n"
     assert run("rollback", "tiny", *mine).stdout == "tiny stands for version 1, before that for 2\n"
-    assert "tiny 2: mamba-lob" in run("verify", "tiny@2", *mine).stdout
+    assert "tiny@2: mamba-lob" in run("verify", "tiny@2", *mine).stdout
     assert run("remove", "tiny@2", *mine).stdout == "tiny@2 is removed\n"
     assert "'tiny@2' came" in run("verify", "tiny@2", *mine, code=1).stdout
 
