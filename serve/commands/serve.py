@@ -10,6 +10,7 @@ from inference.engines.selection import ENGINE_NAMES
 from inference.pipeline import DEFAULT_STALL_MS
 from inference.precision import PRECISIONS
 from lob.bybit import DEPTHS, FULL
+from lob.errors import InputError
 from lob.venues import Venue
 from serve.admin_access import TOKEN_VARIABLE, find_token
 from serve.bybit_stream import CATEGORIES, read_depth
@@ -227,6 +228,12 @@ def command(
     Connects to Bybit's public stream by default. Stops in good order on Ctrl-C and on SIGTERM.
     """
     configure_logging(log_level)
+    admin_token = find_token(admin_token_file)
+    if shadow_dir is not None and admin_token is None:
+        raise InputError(
+            f"--shadow-dir: {shadow_dir} came without a token; only the admin routes put a model in the "
+            f"shadow, and they need --admin-token-file or {TOKEN_VARIABLE}"
+        )
     url, category = resolve_address(venue, url, category)
     tick_size, tick_by_symbol = per_symbol("tick-size", tick_sizes)
     if tick_size is not None:
@@ -251,7 +258,7 @@ def command(
             cache_dir=cache_dir,
             host=host,
             port=port,
-            admin_token=find_token(admin_token_file),
+            admin_token=admin_token,
             shadow_log=None if shadow_dir is None else ShadowLogConfig(directory=shadow_dir),
             stall=StallPolicy(
                 after_ms=DEFAULT_STALL_MS if stall_ms is None else milliseconds("stall-ms", stall_ms),

@@ -256,6 +256,7 @@ async def test_with_every_97th_message_lost_no_prediction_leaves_a_wrong_book(mo
         (("--url", "http://127.0.0.1/"), "url: 'http://127.0.0.1/' came, ws://"),
         (("--tick-size", "-1"), "tick_size: '-1'"),
         (("--symbol", "BTC USDT"), "symbol: 'BTC USDT' came"),
+        (("--shadow-dir", "shadow"), "--shadow-dir: shadow came without a token"),
     ],
 )
 def test_what_is_wrong_at_the_start_is_one_line_and_exit_code_1(models_dir, options, words) -> None:
