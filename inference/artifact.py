@@ -110,7 +110,7 @@ def write_artifact(
     `replace` is not set.
     """
     if directory.exists() and not replace:
-        raise ArtifactError(f"{directory}: exists already; replacing it has to be asked for")
+        raise ArtifactError(f"{directory}: exists already; replacing it has to be asked for (--replace)")
     if directory.exists() and not (directory / MANIFEST_FILE).is_file():
         raise ArtifactError(f"{directory}: exists and is no artifact; only an artifact may be replaced")
     reduced = reduced or {}

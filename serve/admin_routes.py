@@ -71,7 +71,9 @@ def add_admin_routes(
         status = access.status(request.headers.get("authorization", ""))
         if status == 401:
             return JsonResponse(
-                Problem("a bearer token is needed"), 401, headers={"WWW-Authenticate": "Bearer"}
+                Problem("no or a wrong token came; needed: the service's, as Authorization: Bearer TOKEN"),
+                401,
+                headers={"WWW-Authenticate": "Bearer"},
             )
         if status == 429:
             return JsonResponse(Problem("too many requests"), 429, headers={"Retry-After": "1"})

@@ -230,9 +230,10 @@ class Service:
         """Serve until `stop`, or until the feed fails for good: then its error is raised."""
         host, port = self.address
         logger.info(
-            "serving %s with %s (%s, %s) on http://%s:%d, fed by %s",
+            "serving %s with %s %s (%s, %s) on http://%s:%d, fed by %s",
             ", ".join(self.feed.subscriptions),
             self.artifact.name,
+            self.artifact.manifest.version,
             self.engine_name,
             self.config.precision,
             host,

@@ -119,7 +119,7 @@ def check_target(directory: Path, *, replace: bool) -> None:
     if directory.exists() and not (directory / MANIFEST_FILE).is_file():
         raise InputError(f"{directory}: exists and is no data set; a new name or a data set is allowed")
     if directory.exists() and not replace:
-        raise InputError(f"{directory}: exists already; replacing it has to be asked for")
+        raise InputError(f"{directory}: exists already; replacing it has to be asked for (--replace)")
 
 
 def read_dataset(directory: Path) -> Dataset:

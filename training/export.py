@@ -43,7 +43,7 @@ def export_artifact(
     """
     validate_manifest(manifest, str(directory))
     if directory.exists() and not replace:
-        raise ArtifactError(f"{directory}: exists already; replacing it has to be asked for")
+        raise ArtifactError(f"{directory}: exists already; replacing it has to be asked for (--replace)")
     graphs = graph_bytes(model, manifest.window_length, graph_metadata(manifest))
     parity = require_parity(model, graphs, rows, window_length=manifest.window_length, tolerance=tolerance)
     details = {**manifest.training.details, "parity": dataclasses.asdict(parity)}

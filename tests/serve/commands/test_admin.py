@@ -60,7 +60,7 @@ async def test_models_are_listed_changed_and_rolled_back(versions_dir, token_fil
         assert "tiny@1 answers" in await run("rollback", *at)
         assert "'tiny@9' came" in await run("activate", "tiny@9", *at, code=1)
         wrong = {TOKEN_VARIABLE: "wrong-wrong-wrong-wrong"}
-        assert "a bearer token is needed" in await run("models", *at[:2], code=1, environment=wrong)
+        assert "no or a wrong token came" in await run("models", *at[:2], code=1, environment=wrong)
     finally:
         service.stop()
         await task
