@@ -65,8 +65,9 @@ def command(
     Graphs for onnxruntime are made from the model's float32 graphs, in float16 and, where a matrix is large
     enough for it to pay, in int8; the engine fused needs none for its formats. Each engine answers the test
     parts in each format and in float32; log loss, calibration error, macro F1, the share of changed
-    directions and the largest difference of a probability are noted in manifest.json and CARD.md. Where one
-    is beyond its limit, on any stream and horizon, nothing is written.
+    directions and the largest difference of a probability are noted in manifest.json and CARD.md, in place of
+    the shorter formats and costs that the model had. Where one is beyond its limit, on any stream and
+    horizon, nothing is written.
     """
     artifact = load_model(model, models_dir)
     streams = recorded_streams(artifact_record(artifact), [read_dataset(directory) for directory in data])
