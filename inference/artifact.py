@@ -211,8 +211,11 @@ def _verify_graph(directory: Path, kind: GraphKind, graph: GraphFile) -> None:
         raise ArtifactError(
             f"{path}: {place}.file: {size} bytes came, at most {MAXIMUM_GRAPH_BYTES} are allowed"
         )
-    with path.open("rb") as file:
-        came = hashlib.file_digest(file, "sha256").hexdigest()
+    try:
+        with path.open("rb") as file:
+            came = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ArtifactError(f"{path}: {place}.file: cannot be read: {error.strerror}") from error
     if came != graph.sha256:
         raise ArtifactError(
             f"{path}: {place}.sha256: the file has {came}, the manifest allows {graph.sha256}; "

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -91,6 +92,12 @@ class TestLoading:
     def test_a_missing_graph(self, variant: Path) -> None:
         (variant / "window.onnx").unlink()
         assert "graphs.window.file: no such file" in refusal(variant)
+
+    def test_a_graph_that_may_not_be_read(self, variant: Path) -> None:
+        (variant / "window.onnx").chmod(0)
+        if os.access(variant / "window.onnx", os.R_OK):
+            pytest.skip("whoever runs this may read everything")
+        assert "graphs.window.file: cannot be read: Permission denied" in refusal(variant)
 
     def test_a_graph_beyond_the_allowed_size(self, variant: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "MAXIMUM_GRAPH_BYTES", 1000)
