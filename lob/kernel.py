@@ -43,7 +43,7 @@ def _compiled(function: Function, *, allocates: bool) -> Function:
         dispatcher: Function = njit(cache=True, _nrt=allocates)(function)
     except RuntimeError:  # no folder can be written to: compile anew in every process
         dispatcher = njit(_nrt=allocates)(function)
-    cache = getattr(dispatcher, "_cache", None)
+    cache: Any = getattr(dispatcher, "_cache", None)
     files = getattr(cache, "_cache_file", None)
     if files is not None:
         folders = (Path(__file__).parent, *_packages(Path(function.__code__.co_filename).parent))
