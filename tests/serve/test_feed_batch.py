@@ -9,6 +9,7 @@ import random
 import re
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from websockets.exceptions import ConnectionClosed
 from websockets.frames import Frame, Opcode
 
 from inference.artifact import load_artifact
@@ -187,6 +189,10 @@ def frames_at_random(markets: list[Market], count: int, choose: random.Random) -
     return frames
 
 
+LAST = b'{"op":"pong"}'
+"""Behind the frames of a turn: it is handled unless the connection is given up over one of them."""
+
+
 class World:
     """One feed with everything behind it, and the exchange that it listens to."""
 
@@ -242,9 +248,10 @@ class World:
         """All frames at once, so that they wait; returns when they were handled or the connection lost."""
         await until(lambda: self.subscribed)
         counters = self.feed.counters
-        connections, until_frames = counters.connections, counters.frames + len(frames)
-        for frame in frames:
-            await self.exchange.connections[-1].send(frame, text=True)
+        connections, until_frames = counters.connections, counters.frames + len(frames) + 1
+        with suppress(ConnectionClosed):  # given up over one of the first
+            for frame in (*frames, LAST):
+                await self.exchange.connections[-1].send(frame, text=True)
         await until(lambda: counters.frames >= until_frames or counters.connections > connections)
         await until(lambda: self.subscribed)
 
