@@ -28,9 +28,9 @@ BATCH_MODES: tuple[BatchMode, ...] = get_args(BatchMode)
 LEAST_SYMBOLS = 16
 """With fewer, so many frames of different symbols hardly ever wait."""
 
-LEAST_WEIGHT_BYTES = 768 * 1024
-"""Below it weights stay in the caches from one symbol's step to the next's: reading them once for all gains
-next to nothing (measured, docs/many-symbols.md)."""
+LEAST_WEIGHT_BYTES = 384 * 1024
+"""Smaller weights stay in the caches from one symbol's step to the next's: reading them once for all gains
+nothing. Larger ones gain a tenth to a third (measured, docs/many-symbols.md)."""
 
 
 @dataclass(frozen=True, kw_only=True)

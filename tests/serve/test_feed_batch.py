@@ -479,13 +479,18 @@ def publishers(count: int, model: Path, engine: str = "fused") -> list[Predictio
     return made
 
 
-def test_batches_are_made_where_they_pay_or_are_asked_for(versions: list[Path]) -> None:
+def test_batches_are_made_where_they_pay_or_are_asked_for(
+    versions: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     few, many = publishers(2, versions[0]), publishers(40, versions[0])
     assert publisher_batch(many, BatchPolicy()) is None  # a model this small
     assert publisher_batch(many, BatchPolicy(mode="off")) is None
     assert publisher_batch(few, BatchPolicy(mode="on")) is not None
     assert publisher_batch(few[:1], BatchPolicy(mode="on")) is None
     assert publisher_batch(publishers(40, versions[0], "ort-step"), BatchPolicy()) is None
+    monkeypatch.setattr("serve.publisher_batch.LEAST_WEIGHT_BYTES", 1)  # as if this were a large model
+    assert publisher_batch(many, BatchPolicy()) is not None
+    assert publisher_batch(many[:15], BatchPolicy()) is None  # so few symbols
     with pytest.raises(InputError, match="batch: engine ort-step came; allowed: fused"):
         publisher_batch(publishers(2, versions[0], "ort-step"), BatchPolicy(mode="on"))
     with pytest.raises(InputError, match="batch: 'perhaps' came; allowed: auto, on, off"):
