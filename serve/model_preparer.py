@@ -20,6 +20,7 @@ from inference.preparation import Preparation, PreparationRequest, Words
 from lob.errors import ArtifactError, InputError
 from serve.admin_access import TOKEN_VARIABLE
 from serve.preparation_worker import Refusal
+from serve.spare_cores import leave_spare_cores_to
 
 TIMEOUT_S: Final = 300.0
 """A model of unknown sizes has its kernels compiled first, which takes a minute on a busy machine."""
@@ -128,6 +129,7 @@ class Worker:
         requests, answers = self.process.stdin, self.process.stdout
         assert requests is not None, "its input is a pipe"
         assert isinstance(answers, BufferedReader), "its output is a pipe"
+        leave_spare_cores_to(self.process.pid)
         requests.write(line)
         requests.flush()
         answer = answers.readline()

@@ -68,17 +68,11 @@ def _next(requests: "queue.SimpleQueue[bytes]") -> bytes:
 
 
 def _give_way() -> None:
-    """Run when nobody else wants a core, and where the service is kept on some cores, on the others."""
+    """Run when nobody else wants a core."""
     if hasattr(os, "SCHED_IDLE"):
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     elif hasattr(os, "nice"):
         os.nice(LOWEST_PRIORITY)
-    if hasattr(os, "sched_setaffinity"):
-        others = set(range(os.cpu_count() or 1)) - os.sched_getaffinity(0)
-        try:
-            os.sched_setaffinity(0, others)
-        except OSError:  # there are no others, or none that this process may use
-            return
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import pytest
 
 from inference.preparation import Preparation, PreparationRequest
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="asks Linux' scheduler")
+pytestmark = pytest.mark.skipif(not hasattr(os, "SCHED_IDLE"), reason="asks Linux' scheduler")
 
 
 @pytest.fixture
@@ -40,23 +40,6 @@ def ask(worker: "subprocess.Popen[bytes]", models_dir: Path) -> Preparation:
 def test_it_runs_when_nobody_else_wants_a_core(worker: "subprocess.Popen[bytes]", models_dir: Path) -> None:
     ask(worker, models_dir)
     assert os.sched_getscheduler(worker.pid) == os.SCHED_IDLE
-
-
-def test_it_leaves_the_cores_that_the_service_is_kept_on(models_dir: Path) -> None:
-    own = os.sched_getaffinity(0)
-    if len(own) < 2:
-        pytest.skip("one core: there are no others")
-    kept = {min(own)}
-    command = (sys.executable, "-P", "-m", "serve.preparation_worker")
-    os.sched_setaffinity(0, kept)
-    try:
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    finally:
-        os.sched_setaffinity(0, own)
-    with process:
-        ask(process, models_dir)
-        assert not os.sched_getaffinity(process.pid) & kept
-        process.kill()
 
 
 def test_it_ends_with_its_input_whatever_the_terminal_says(

@@ -1,0 +1,58 @@
+"""Another process leaves the event loop's core alone."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from serve.spare_cores import _last_core, leave_spare_cores_to
+
+pytestmark = pytest.mark.skipif(
+    not hasattr(os, "sched_setaffinity") or len(os.sched_getaffinity(0)) < 2,
+    reason="asks Linux' scheduler, with a core to spare",
+)
+
+
+@pytest.fixture
+def other() -> Iterator[int]:
+    with subprocess.Popen((sys.executable, "-c", "input()"), stdin=subprocess.PIPE) as process:
+        yield process.pid
+        process.kill()
+
+
+@pytest.fixture
+def own() -> Iterator[set[int]]:
+    cores = os.sched_getaffinity(0)
+    yield cores
+    os.sched_setaffinity(0, cores)
+
+
+def test_it_leaves_the_cores_that_this_process_is_kept_on(other: int, own: set[int]) -> None:
+    kept = {min(own)}
+    os.sched_setaffinity(0, kept)
+    leave_spare_cores_to(other)
+    assert os.sched_getaffinity(other)
+    assert not os.sched_getaffinity(other) & kept
+
+
+def test_it_leaves_the_core_that_the_loop_ran_on_last(other: int, own: set[int]) -> None:
+    if len(own) < (os.cpu_count() or 1):
+        pytest.skip("this process is kept on some cores itself")
+    for core in sorted(own)[:2]:  # the second time what was left out the first is there again
+        os.sched_setaffinity(0, {core})  # which moves this thread there
+        assert _last_core() == core
+        os.sched_setaffinity(0, own)
+        leave_spare_cores_to(other)
+        assert len(os.sched_getaffinity(other)) == len(own) - 1
+
+
+def test_where_no_core_is_left_nothing_changes(
+    other: int, own: set[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serve.spare_cores.os.cpu_count", lambda: 1)
+    os.sched_setaffinity(0, {0})
+    before = os.sched_getaffinity(other)
+    leave_spare_cores_to(other)
+    assert os.sched_getaffinity(other) == before
