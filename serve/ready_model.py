@@ -31,6 +31,17 @@ FIRST_ROWS = 3
 """What an engine takes before it takes a symbol's: a session of onnxruntime is slow at its first calls."""
 
 
+@contextmanager
+def _short_turns() -> Iterator[None]:
+    """Give the interpreter's lock back soon; one thread at a time does this, and its caller sees to that."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(min(before, TURN_S))
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)
+
+
 class ModelSource:
     """Where models come from, and how a service runs them.
 
@@ -48,6 +59,7 @@ class ModelSource:
         self._preparer = ModelPreparer()
         self._rows: RowPath | None = None
 
+    @_short_turns()
     def ready(
         self, model: str, rows: Mapping[str, RowPath], loaded: Sequence[PlacedModel]
     ) -> dict[str, PlacedModel]:
@@ -73,18 +85,17 @@ class ModelSource:
             except InputError as error:
                 raise InputError(f"{symbol}: {error}") from error
         same = next((one.engine for one in loaded if one.artifact.sha256 == artifact.sha256), None)
-        with _short_turns():
-            own_rows = self._own_rows(artifact)
-            ring = own_rows.window
-            engine = take(preparation, words, ring) if same is None else same.another(ring)
-            Pipeline(own_rows, engine, artifact)  # which loads the kernel that goes from frames to answers
-            for _ in range(FIRST_ROWS):
-                ring.append(np.zeros(ring.feature_count, np.float32))
-                engine.push(ring.latest())
-            return {
-                symbol: PlacedModel(artifact=artifact, engine=engine.another(path.window))
-                for symbol, path in rows.items()
-            }
+        own_rows = self._own_rows(artifact)
+        ring = own_rows.window
+        engine = take(preparation, words, ring) if same is None else same.another(ring)
+        Pipeline(own_rows, engine, artifact)  # which loads the kernel that goes from frames to answers
+        for _ in range(FIRST_ROWS):
+            ring.append(np.zeros(ring.feature_count, np.float32))
+            engine.push(ring.latest())
+        return {
+            symbol: PlacedModel(artifact=artifact, engine=engine.another(path.window))
+            for symbol, path in rows.items()
+        }
 
     def close(self) -> None:
         """Make no further models ready; one that is under way is given up."""
@@ -103,14 +114,3 @@ class ModelSource:
                 depth=self._depth,
             )
         return self._rows
-
-
-@contextmanager
-def _short_turns() -> Iterator[None]:
-    """Give the interpreter's lock back soon; one thread at a time does this, and its caller sees to that."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(min(before, TURN_S))
-    try:
-        yield
-    finally:
-        sys.setswitchinterval(before)
