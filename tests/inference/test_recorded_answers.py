@@ -27,17 +27,18 @@ BIG = ("embedding.weight", "layers.0.block.in_proj.weight", "layers.0.block.out_
 def flipped(source: Artifact, directory: Path, kind: GraphKind, name: str, at: float, bit: int) -> Path:
     """A copy in which one bit of one weight is another, and the manifest's checksum that of the altered file.
 
-    `at`: where in the tensor, from 0 to 1; the first number from there on that is not zero.
+    `at`: where in the tensor, from 0 to 1; the first number from there on that is not zero. Of a matrix that
+    the window's last layer has in two, the part for all rows.
     """
     shutil.copytree(source.directory, directory)
     path = directory / f"{kind}.onnx"
     model = onnx.load_from_string(path.read_bytes())
-    (tensor,) = (each for each in model.graph.initializer if each.name == name)
+    tensor = [each for each in model.graph.initializer if each.name.startswith(name)][-1]
     values = numpy_helper.to_array(tensor).copy()
     place = int(at * (values.size - 1))
     place += int(np.flatnonzero(values.flat[place:])[0])
     values.view(np.uint32).flat[place] ^= np.uint32(1 << bit)
-    tensor.CopyFrom(numpy_helper.from_array(values, name))
+    tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
     path.write_bytes(model.SerializeToString())
     manifest = json.loads((directory / "manifest.json").read_text())
     manifest["graphs"][kind]["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
