@@ -1,6 +1,7 @@
 """The process that makes models ready: it gives way to the service, and ends with it."""
 
 import os
+import queue
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import msgspec
 import pytest
 
 from inference.preparation import Preparation, PreparationRequest
+from serve.preparation_worker import _next
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "SCHED_IDLE"), reason="asks Linux' scheduler")
 
@@ -50,3 +52,10 @@ def test_it_ends_with_its_input_whatever_the_terminal_says(
     ask(worker, models_dir)
     worker.stdin.close()
     assert worker.wait(60) == 0
+
+
+def test_it_ends_when_nothing_is_asked_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    requests: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+    requests.put(b"one")
+    monkeypatch.setattr("serve.preparation_worker.IDLE_S", 0.01)
+    assert [_next(requests), _next(requests)] == [b"one", b""]
