@@ -1,8 +1,8 @@
 """Ticks at 100 times an exchange's rate while models are switched: is any missed, doubled or late?
 
 What runs is a service's own: pipeline, publisher, hub with a subscriber, and `serve.model_switcher` with the
-thread and the process that load, on one event loop. Frames are handed to the publisher at their intended times instead of
-coming off a socket; a tick's latency runs from that time to its publication.
+thread and the process that load, on one event loop. Frames are handed to the publisher at their intended
+times instead of coming off a socket; a tick's latency runs from that time to its publication.
 
 A tick can also be late because the system gave the core to somebody else. On Linux the time that this thread
 waited for a core is known (`schedstat`), and taken off lateness apart: what remains is of our own doing, or
