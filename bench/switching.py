@@ -1,25 +1,29 @@
 """Ticks at 100 times an exchange's rate while models are switched: is any missed, doubled or late?
 
 What runs is a service's own: pipeline, publisher, hub with a subscriber, and `serve.model_switcher` with the
-thread and the process that load, on one event loop. Frames are handed to the publisher at their intended
-times instead of coming off a socket; a tick's latency runs from that time to its publication.
+process that loads, on one event loop. Frames are handed to the publisher at their intended times instead of
+coming off a socket; a tick's latency runs from that time to its publication.
 
-A tick can also be late because the system gave the core to somebody else. On Linux the time that this thread
-waited for a core is known (`schedstat`), and taken off lateness apart: what remains is of our own doing, or
-of what cannot be seen from inside, such as a hypervisor's.
+A tick can also be late because somebody else had the core: another process, the system's own threads, or the
+hypervisor. The loop never sleeps here, so on Linux the time that its thread did not run is known, and taken
+off lateness apart. Where the thread has slept all the same, for a lock say, nothing is taken off. What a
+hypervisor takes it does not always tell: so the modes take turns of seconds, with as many ticks each, and
+what happens to all of them is told from what switches do.
 """
 
 import asyncio
 import gc
-import os
 import random
-from collections.abc import Callable
+import resource
+import sys
+from collections import deque
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from time import perf_counter_ns
-from typing import Final, Literal
+from time import perf_counter_ns, thread_time_ns
+from typing import Final, Literal, Self, get_args
 
 import msgspec
 import numpy as np
@@ -40,6 +44,7 @@ from serve.model_switcher import ModelSwitcher
 from serve.publisher import PredictionPublisher
 from serve.ready_model import ModelSource
 from serve.shadow_log import ShadowLog
+from serve.turns import Turns
 
 LATE_NS: Final = 1_000_000
 RATE: Final = 100
@@ -48,22 +53,28 @@ TICKS_AFTER: Final = 50
 """After the last switch, so that it shows."""
 LONGEST_PAUSE_S: Final = 0.01
 """Between two switches, drawn at random: they fall anywhere between ticks."""
+SWITCHES_A_TURN: Final = 50
+"""Of one mode, before the next mode has its turn; for `anew` some seconds."""
 
 Mode = Literal["steady", "loaded", "anew"]
 """No switches; to and from a model that is loaded already; to one that is read from the disk each time."""
+MODES: Final[tuple[Mode, ...]] = get_args(Mode)
 
 
 @dataclass
 class Ticks:
-    """What became of the ticks of one mode."""
+    """What became of the ticks of one turn of a mode.
+
+    Kept in deques: a list of 100,000 that grows is copied, which takes a millisecond.
+    """
 
     mode: Mode
-    latency_ns: list[int] = field(default_factory=list)
-    waited_ns: list[int] = field(default_factory=list)
-    """How long the thread waited for a core since the tick before; zeros where that is not known."""
-    texts: list[str] = field(default_factory=list)
+    latency_ns: deque[int] = field(default_factory=deque)
+    without_core_ns: deque[int] = field(default_factory=deque)
+    """For how long since the tick before somebody else had the core; zeros where that is not known."""
+    texts: deque[str] = field(default_factory=deque)
     """What the subscriber got, in order."""
-    expected: list[int] = field(default_factory=list)
+    expected: deque[int] = field(default_factory=deque)
     """The update of each frame that has to be answered."""
     switch_ns: list[int] = field(default_factory=list)
     """From the request of a switch to its end."""
@@ -82,7 +93,19 @@ class SwitchCounts(msgspec.Struct, frozen=True, kw_only=True):
     late: int
     """Published more than 1 ms after the intended time."""
     late_of_own_doing: int | None
-    """Of these, late also without the time that the thread waited for a core; None where that is unknown."""
+    """Of these, late also without the time that somebody else had the core; None where that is unknown."""
+
+    def __add__(self, other: Self) -> Self:
+        """Of two turns of the same mode."""
+        assert self.mode == other.mode
+        own = (self.late_of_own_doing, other.late_of_own_doing)
+        sums = {
+            name: getattr(self, name) + getattr(other, name)
+            for name in self.__struct_fields__
+            if name not in ("mode", "late_of_own_doing")
+        }
+        together = None if None in own else sum(one or 0 for one in own)
+        return msgspec.structs.replace(self, **sums, late_of_own_doing=together)
 
 
 class SwitchingService:
@@ -98,10 +121,18 @@ class SwitchingService:
         self.switcher = ModelSwitcher(
             {source.instrument.symbol: self.publisher.models},
             self.hub,
-            ModelSource(models_dir=models_dir, engine=engine, precision="float32", venue="bybit", depth=None),
+            ModelSource(
+                models_dir=models_dir,
+                engine=engine,
+                precision="float32",
+                venue="bybit",
+                depth=None,
+                turns=Turns(self._waiting_frames),
+            ),
             shadow_sink=ShadowLog(None).put,
-            waiting_frames=lambda: 0,
+            waiting_frames=self._waiting_frames,
         )
+        self._due_ns = sys.maxsize
         self._mailbox = Mailbox()
         self.hub.subscribe(self._mailbox, [topic_name(source.instrument.symbol)])
         self._frames = list(source.passes())
@@ -109,13 +140,28 @@ class SwitchingService:
         self._updates = [_update_id(frame) for frame in self._frames]
         self._pass = 0
 
-    async def run(self, mode: Mode, *, switches: int, ticks: int, seed: int) -> Ticks:
+    async def take_turns(self, switches: int, pauses: random.Random) -> list[Ticks]:
+        """Every mode in turn, until each but `steady` has made `switches`; all have about as many ticks.
+
+        Raises what a switch raises.
+        """
+        turns: list[Ticks] = []
+        for first in range(0, switches, SWITCHES_A_TURN):
+            count = min(SWITCHES_A_TURN, switches - first)
+            longest = await self.run("anew", switches=count, ticks=0, pauses=pauses)
+            ticks = len(longest.latency_ns) - TICKS_AFTER
+            turns.append(longest)
+            turns.append(await self.run("steady", switches=0, ticks=ticks, pauses=pauses))
+            turns.append(await self.run("loaded", switches=count, ticks=ticks, pauses=pauses))
+        return turns
+
+    async def run(self, mode: Mode, *, switches: int, ticks: int, pauses: random.Random) -> Ticks:
         """Ticks at the rate until `switches` are done, at least `ticks`; raises what a switch raises."""
         found = Ticks(mode)
         work = asyncio.create_task(self.switcher.run())
         if mode == "loaded" and self.publisher.models.previous is None:
             await self.switcher.activate(self._next_model(), [], 60.0)  # the load is not what is timed here
-        changes = asyncio.create_task(self._switches(mode, switches, found, random.Random(seed)))  # noqa: S311
+        changes = asyncio.create_task(self._switches(mode, switches, found, pauses))
         gc.collect()
         gc.freeze()  # as the service does at its start; automatic collection stays on
         try:
@@ -135,24 +181,27 @@ class SwitchingService:
         publisher, mailbox, now_ns = self.publisher, self._mailbox, self.hub.clock.now_ns
         clock, sleep = perf_counter_ns, asyncio.sleep
         warmup_rows = self.artifact.manifest.warmup_rows
-        waiting = _waiting_clock()
-        waited_before = waiting()
-        due_ns = clock() + INTERVAL_NS
+        without_core_ns = _core_watch()
+        due_ns = self._due_ns = clock() + INTERVAL_NS
         while not ended():
             place, frame = self._place, self._next()
             while clock() < due_ns:
                 await sleep(0)
             publisher.on_frame(frame.frame, now_ns())
             found.latency_ns.append(clock() - due_ns)
-            waited = waiting()
-            found.waited_ns.append(waited - waited_before)
-            waited_before = waited
+            found.without_core_ns.append(without_core_ns())
             if place + 1 >= warmup_rows:
                 found.expected.append(self._pass * len(self._frames) + place)
             while (text := mailbox.take()) is not None:
                 found.texts.append(text)
             due_ns += INTERVAL_NS
+            self._due_ns = due_ns
             await sleep(0)
+        self._due_ns = sys.maxsize
+
+    def _waiting_frames(self) -> int:
+        """Frames whose time has come, which a service would find on its connection."""
+        return max(0, (perf_counter_ns() - self._due_ns) // INTERVAL_NS + 1)
 
     def _next(self) -> CapturedFrame:
         """The next frame; after the last one the first again, a snapshot."""
@@ -179,8 +228,11 @@ class SwitchingService:
             await asyncio.sleep(pauses.uniform(0, LONGEST_PAUSE_S))
 
     def _next_model(self) -> str:
-        place = self.models.index(self.publisher.models.serving.title)
-        return self.models[(place + 1) % len(self.models)]
+        """One that does not serve, and where there is one that is not in memory either."""
+        models = self.publisher.models
+        loaded = {one.title for one in models.placed()}
+        others = [name for name in self.models if name != models.serving.title]
+        return min(others, key=lambda name: name in loaded)
 
     def counts(self, found: Ticks) -> SwitchCounts:
         """What the subscriber got, held against what was sent."""
@@ -221,27 +273,49 @@ _prediction_decoder = msgspec.json.Decoder(Prediction)
 
 
 def _late(found: Ticks) -> tuple[int, int | None]:
-    """Ticks that were late; and those late without the time that the thread waited for a core."""
-    latency = np.array(found.latency_ns, np.int64)
-    waited = np.array(found.waited_ns, np.int64)
+    """Ticks that were late; and those late without the time that somebody else had the core."""
+    latency = np.fromiter(found.latency_ns, np.int64)
     late = int((latency > LATE_NS).sum())
-    if not waited.any():
+    if not hasattr(resource, "RUSAGE_THREAD"):
         return late, None
     own, carried = 0, 0
-    for took_ns, waited_ns, before_ns in zip(latency, waited, np.roll(latency, 1), strict=True):
+    for took_ns, lost_ns, before_ns in zip(
+        latency.tolist(), found.without_core_ns, np.roll(latency, 1).tolist(), strict=True
+    ):
         # A tick that was due before the one ahead of it was done waits for what that one waited for.
-        carried = waited_ns + (carried if before_ns > INTERVAL_NS else 0)
+        carried = lost_ns + (carried if before_ns > INTERVAL_NS else 0)
         own += took_ns - carried > LATE_NS
-    return late, int(own)
+    return late, own
 
 
-def _waiting_clock() -> Callable[[], int]:
-    """Nanoseconds that this thread has waited for a core so far; always 0 where the system does not say."""
-    try:
-        handle = os.open("/proc/thread-self/schedstat", os.O_RDONLY)
-    except OSError:
+def _core_watch() -> Callable[[], int]:
+    """Nanoseconds since it was asked last in which this thread would have run and did not.
+
+    0 where the thread has slept meanwhile, by its own will, and where the system does not tell.
+    """
+    which = getattr(resource, "RUSAGE_THREAD", None)
+    if which is None:
         return lambda: 0
-    return lambda: int(os.pread(handle, 128, 0).split()[1])
+    wall_ns, ran_ns, sleeps = perf_counter_ns(), thread_time_ns(), resource.getrusage(which).ru_nvcsw
+
+    def without_core_ns() -> int:
+        nonlocal wall_ns, ran_ns, sleeps
+        before = wall_ns, ran_ns, sleeps
+        wall_ns, ran_ns, sleeps = perf_counter_ns(), thread_time_ns(), resource.getrusage(which).ru_nvcsw
+        if sleeps != before[2]:
+            return 0
+        return max(0, (wall_ns - before[0]) - (ran_ns - before[1]))
+
+    return without_core_ns
+
+
+def counts_by_mode(counts: Iterable[SwitchCounts]) -> list[SwitchCounts]:
+    """Those of all turns of each mode together, in the order of MODES."""
+    together: dict[str, SwitchCounts] = {}
+    for one in counts:
+        before = together.get(one.mode)
+        together[one.mode] = one if before is None else before + one
+    return [together[mode] for mode in MODES if mode in together]
 
 
 def _update_id(frame: CapturedFrame) -> int:

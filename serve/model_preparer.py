@@ -1,17 +1,20 @@
 """Models made ready in a process of their own, so that ticks lose neither interpreter nor core to a load.
 
 The process (`serve.preparation_worker`) is started when there is something to prepare and ends by itself when
-there is nothing for a while. One that crashes on a model costs that model, and nothing else.
+there is nothing for a while. One that crashes on a model costs that model, and nothing else. It is asked
+and heard on the event loop, a fraction of a millisecond a turn: a thread that did so would hold the
+interpreter's lock now and then, and a tick would wait for it as long as the system leaves it without a core.
 """
 
+import asyncio
 import os
+import socket
 import subprocess
 import sys
 import tempfile
-import threading
-from contextlib import suppress
-from io import BufferedReader
-from typing import Final
+import time
+from contextlib import ExitStack, suppress
+from typing import IO, Final, Self
 
 import msgspec
 import numpy as np
@@ -19,15 +22,19 @@ import numpy as np
 from inference.preparation import Preparation, PreparationRequest, Words
 from lob.errors import ArtifactError, InputError
 from serve.admin_access import TOKEN_VARIABLE
-from serve.preparation_worker import Refusal
-from serve.spare_cores import leave_spare_cores_to
+from serve.preparation_worker import SIZE_BYTES, Refusal
+from serve.spare_cores import leave_spare_cores_to, let_give_way
+from serve.turns import Turns
 
 TIMEOUT_S: Final = 300.0
 """A model of unknown sizes has its kernels compiled first, which takes a minute on a busy machine."""
 ATTEMPTS: Final = 2
 """A process may be at its end when it is asked, for want of work say; a second one is not."""
-END_S: Final = 1.0
-"""It ends when told to, but within compiled code it does not listen."""
+END_S: Final = 5.0
+"""How long a process that answers no more may take to end by itself."""
+END_POLL_S: Final = 0.005
+ANSWER_BYTES: Final = 16 * 1024 * 1024
+"""More than any answer has besides its packed weights."""
 _LAST_WORDS_BYTES: Final = 2_000
 
 _answers = msgspec.json.Decoder(Preparation | Refusal)
@@ -36,134 +43,181 @@ _NO_WORDS: Words = np.empty(0, np.float32)
 
 
 class ModelPreparer:
-    """Prepares one model at a time. `prepare` is called on one thread, `close` on any."""
+    """Prepares models, one at a time, on the event loop in `turns`."""
 
-    def __init__(self, timeout_s: float = TIMEOUT_S) -> None:
+    def __init__(self, turns: Turns, timeout_s: float = TIMEOUT_S) -> None:
+        self._turns = turns
         self._timeout_s = timeout_s
         self._worker: Worker | None = None
         self._closed = False
-        self._asking = threading.Lock()
+        self._asking = asyncio.Lock()
 
-    def prepare(self, request: PreparationRequest) -> tuple[Preparation, Words]:
-        """Have a model made ready; waits until it is. Answers what `inference.preparation.take` takes.
+    async def prepare(self, request: PreparationRequest) -> tuple[Preparation, Words]:
+        """Have a model made ready. Answers what `inference.preparation.take` takes.
 
         Raises ArtifactError and InputError as `inference.preparation.prepare`, and ArtifactError where the
         process cannot be started, or does not come to an answer, or not in time.
         """
         line = msgspec.json.encode(request) + b"\n"
         reason = "nothing is made ready any more"
-        with self._asking:
+        async with self._asking:
             for _ in range(ATTEMPTS):
                 if self._closed:
                     break
                 try:
-                    worker = self._running_worker()
+                    worker = await self._running_worker()
                 except OSError as error:  # no descriptor, memory or folder for temporary files is left
                     reason = f"the process that makes it ready cannot be started: {error.strerror or error}"
                     break
-                answer, words = worker.ask(line, self._timeout_s)
+                answer, words = await worker.ask(line, self._timeout_s)
                 if isinstance(answer, Preparation):
                     return answer, words
                 if answer is not None:
                     raise _errors_by_fault[answer.fault](answer.reason)
-                reason = worker.last_words()
+                reason = await worker.last_words()
                 if worker.took_too_long:
                     break
         raise ArtifactError(f"model {request.model}: {reason}")
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """End the process, whatever it is at; nothing is prepared any more."""
         self._closed = True
         if self._worker is not None:
-            self._worker.end()
-        with self._asking:
+            self._worker.process.kill()  # whoever waits for its answer waits no longer
+        async with self._asking:
             if self._worker is not None:
-                self._worker.close()
+                await self._worker.close()
 
-    def _running_worker(self) -> "Worker":
+    async def _running_worker(self) -> "Worker":
         if self._worker is None or self._worker.has_ended():
             if self._worker is not None:
-                self._worker.close()
-            self._worker = Worker()
-            if self._closed:  # meanwhile, on another thread
-                self._worker.end()
+                await self._worker.close()
+            self._worker = await Worker.start(self._turns)
+            await self._turns.give_way()
         return self._worker
 
 
 class Worker:
-    """One process that makes models ready; raises OSError where none can be started."""
+    """One process that makes models ready."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        process: "subprocess.Popen[bytes]",
+        channel: socket.socket,
+        errors: IO[bytes],
+        opened: ExitStack,
+        turns: Turns,
+    ) -> None:
+        self.process = process
         self.took_too_long = False
         """Whether it was killed for that."""
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115  # it is to live as long as the process
-        try:
-            self.process = subprocess.Popen(
-                # -P, or a folder `serve` or `lob` of the working directory would be run instead of ours
-                (sys.executable, "-P", "-m", "serve.preparation_worker"),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=self._errors,
-                env={name: value for name, value in os.environ.items() if name != TOKEN_VARIABLE},
-            )
-        except OSError:
-            self._errors.close()
-            raise
+        self._channel = channel
+        self._errors = errors
+        self._opened = opened
+        self._turns = turns
+
+    @classmethod
+    async def start(cls, turns: Turns) -> Self:
+        """Start one; raises OSError where that cannot be done."""
+        with ExitStack() as opened:
+            errors = opened.enter_context(tempfile.TemporaryFile())
+            await turns.give_way()
+            channel, its_end = socket.socketpair()
+            opened.enter_context(channel)
+            channel.setblocking(False)
+            with its_end:
+                # Not asyncio's: that takes milliseconds of a turn, for it copies this process's page tables.
+                process = subprocess.Popen(
+                    # -P, or a folder `serve` or `lob` of the working directory would be run instead of ours
+                    (sys.executable, "-P", "-m", "serve.preparation_worker"),
+                    stdin=its_end.fileno(),
+                    stdout=its_end.fileno(),
+                    stderr=errors,
+                    env={name: value for name, value in os.environ.items() if name != TOKEN_VARIABLE},
+                )
+            # Before it is more than one thread, as it is once it imports numpy.
+            with suppress(ProcessLookupError):
+                let_give_way(process.pid)
+            return cls(process, channel, errors, opened.pop_all(), turns)
 
     def has_ended(self) -> bool:
         """Whether it cannot be asked any more."""
         return self.process.poll() is not None
 
-    def ask(self, line: bytes, timeout_s: float) -> tuple[Preparation | Refusal | None, Words]:
-        """What answers `line`; None where the process ended, or was killed after `timeout_s`."""
-        alarm = threading.Timer(timeout_s, self._kill)
-        alarm.start()
+    async def ask(self, line: bytes, timeout_s: float) -> tuple[Preparation | Refusal | None, Words]:
+        """What answers `line`; None where the process ended, or was killed for its answer.
+
+        It is killed where the answer takes longer than `timeout_s`, where it is none, and where nobody waits
+        for it any more.
+        """
         try:
-            return self._ask(line)
-        except BrokenPipeError:
-            return None, _NO_WORDS
-        finally:
-            alarm.cancel()
+            async with asyncio.timeout(timeout_s):
+                return await self._ask(line)
+        except TimeoutError:
+            self.took_too_long = True
+            self.process.kill()
+        except (EOFError, ConnectionError):
+            pass
+        except msgspec.MsgspecError:
+            self.process.kill()
+        except asyncio.CancelledError:
+            self.process.kill()
+            raise
+        return None, _NO_WORDS
 
-    def _ask(self, line: bytes) -> tuple[Preparation | Refusal | None, Words]:
-        requests, answers = self.process.stdin, self.process.stdout
-        assert requests is not None, "its input is a pipe"
-        assert isinstance(answers, BufferedReader), "its output is a pipe"
+    async def _ask(self, line: bytes) -> tuple[Preparation | Refusal, Words]:
         leave_spare_cores_to(self.process.pid)
-        requests.write(line)
-        requests.flush()
-        answer = answers.readline()
-        if not answer.endswith(b"\n"):  # it ended, in the middle of its answer where there is one
-            return None, _NO_WORDS
-        came = _answers.decode(answer)
-        words = came.room() if isinstance(came, Preparation) else _NO_WORDS
-        return came if answers.readinto(words.data) == words.nbytes else None, words
+        await self._turns.give_way()
+        await asyncio.get_running_loop().sock_sendall(self._channel, line)
+        size = bytearray(SIZE_BYTES)
+        await self._receive(memoryview(size))
+        text = bytearray(_answer_bytes(size))
+        await self._receive(memoryview(text))
+        answer = _answers.decode(text)
+        if isinstance(answer, Refusal):
+            return answer, _NO_WORDS
+        await self._turns.give_way()
+        words = answer.room()
+        await self._receive(words.view(np.uint8).data)
+        return answer, words
 
-    def last_words(self) -> str:
+    async def _receive(self, room: memoryview) -> None:
+        """Fill `room`, of bytes; raises EOFError where the process ends before."""
+        loop = asyncio.get_running_loop()
+        while room:
+            count = await loop.sock_recv_into(self._channel, room)
+            if not count:
+                raise EOFError
+            room = room[count:]
+            await self._turns.give_way()
+
+    async def last_words(self) -> str:
         """Wait for its end; how it came about, and what the process said last."""
-        code, errors = self.process.wait(), self._errors
+        code, errors = await self._end(), self._errors
         errors.seek(max(0, errors.seek(0, os.SEEK_END) - _LAST_WORDS_BYTES))
         words = " | ".join(errors.read().decode(errors="replace").splitlines())
         ended = f"was ended by signal {-code}" if code < 0 else f"ended with code {code}"
         late = ", for taking too long: this machine has no time to spare" if self.took_too_long else ""
         return f"the process that makes it ready {ended}{late}{': ' if words else ''}{words}"
 
-    def end(self) -> None:
-        """Have it end now, on any thread."""
-        self.process.terminate()
-        try:
-            self.process.wait(END_S)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-
-    def close(self) -> None:
-        """Close what is open of a process that has ended."""
-        self.process.wait()
-        for file in (self.process.stdin, self.process.stdout, self._errors):
-            assert file is not None, "its input and output are pipes"
-            with suppress(BrokenPipeError):
-                file.close()
-
-    def _kill(self) -> None:
-        self.took_too_long = True
+    async def close(self) -> None:
+        """Have it end, and close what is open."""
         self.process.kill()
+        await self._end()
+        self._opened.close()
+
+    async def _end(self) -> int:
+        """Its exit status, once it has ended."""
+        patient_until = time.monotonic() + END_S
+        while (code := self.process.poll()) is None:
+            if time.monotonic() > patient_until:
+                self.process.kill()
+            await asyncio.sleep(END_POLL_S)
+        return code
+
+
+def _answer_bytes(size: bytearray) -> int:
+    count = int.from_bytes(size, "little")
+    if count > ANSWER_BYTES:
+        raise msgspec.DecodeError(f"an answer of {count} bytes came, {ANSWER_BYTES} are allowed")
+    return count

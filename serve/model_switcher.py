@@ -1,14 +1,13 @@
 """Changing the models of a running service: loaded beside the ticks, warmed and switched between them.
 
-Everything but the load happens on the event loop, in steps of a few rows that give way to frames after each:
-no tick waits for more than one such step. One change at a time. The model that is replaced stays loaded, so
-that going back takes no load.
+All of it happens on the event loop, in steps of a few rows that give way to frames after each: no tick waits
+for more than one such step. What a load does elsewhere, `serve.ready_model` says. One change at a time. The
+model that is replaced stays loaded, so that going back takes no load.
 """
 
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
 
@@ -27,6 +26,9 @@ SYMBOLS_A_TURN = 32
 
 ROWS_A_STEP = 4
 """Rows that each model takes between two turns of the event loop: 0.1 ms with the base size's `fused`."""
+
+ROWS_A_FRAME = 2
+"""The same while frames wait: the row that such a frame brings, and one more."""
 
 
 class BusyError(InputError):
@@ -63,7 +65,6 @@ class ModelSwitcher:
         self._work = asyncio.Event()
         self._settled = asyncio.Event()
         self._stopping = False
-        self._loader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="model-loader")
         self._due: dict[str, SymbolModels] = {}
         for symbol, models in self.symbols.items():
             models.wake = partial(self._wake, symbol, models)
@@ -148,12 +149,7 @@ class ModelSwitcher:
         """Give up a load that is under way, and no longer let an answer wait for who is to take over."""
         self._stopping = True
         self._settled.set()
-        await asyncio.to_thread(self._source.close)
-
-    def close(self) -> None:
-        """Give up a load that is under way, and the thread that takes it."""
-        self._source.close()
-        self._loader.shutdown(cancel_futures=True)
+        await self._source.close()
 
     def _wake(self, symbol: str, models: SymbolModels) -> None:
         self._due[symbol] = models
@@ -163,10 +159,11 @@ class ModelSwitcher:
         """One step of one symbol's models; answers whether more is to be done."""
         more = False
         if models.watching:
-            if self._waiting_frames() and models.behind <= models.pipeline.rows.window.length // 2:
+            waiting = self._waiting_frames() > 0
+            if waiting and models.behind <= models.pipeline.rows.window.length // 2:
                 return True
             try:
-                more = models.advance(ROWS_A_STEP)
+                more = models.advance(ROWS_A_FRAME if waiting else ROWS_A_STEP)
             except Exception as error:  # an engine's own, of any class: it costs its model the place, no more
                 logger.exception("%s: a model that followed failed", symbol)
                 self.failures += 1
@@ -175,8 +172,8 @@ class ModelSwitcher:
         if models.switches != self._told[symbol]:
             self._tell(symbol, models)
         if models.retired:
-            retired, models.retired = models.retired, []
-            self._loader.submit(retired.clear)
+            models.retired.pop()  # which frees an engine that nobody else holds
+            more = True
         self._settled.set()
         return more
 
@@ -219,8 +216,7 @@ class ModelSwitcher:
     async def _ready(self, model: str, chosen: Sequence[str]) -> dict[str, PlacedModel]:
         loaded = [placed for models in self.symbols.values() for placed in models.placed()]
         rows = {symbol: self.symbols[symbol].pipeline.rows for symbol in chosen}
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._loader, self._source.ready, model, rows, loaded)
+        return await self._source.ready(model, rows, loaded)
 
     def _serves(self, symbol: str, placed: PlacedModel) -> bool:
         models = self.symbols[symbol]

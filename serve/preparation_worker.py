@@ -1,23 +1,27 @@
-"""The process in which models are made ready: requests on its standard input, answers on its standard output.
+"""The process in which models are made ready; its standard input and output are one socket, to the service.
 
-Both are JSON, one object a line; a model's packed weights follow its line as they lie in memory. The process
-gives way to whoever serves, and ends when its input does, or when nothing was asked for a while: it holds as
-much memory as a service.
+A request is a line of JSON. An answer is JSON behind its size, SIZE_BYTES little-endian bytes, and then a
+model's packed weights as they lie in memory. The process ends when its input does, or when nothing was asked
+for a while: it holds as much memory as a service.
 """
 
 import os
-import queue
+import select
 import signal
-import threading
+import socket
+from collections.abc import Iterator
+from contextlib import suppress
 from typing import Final, Literal
 
 import msgspec
+import numpy as np
 
-from inference.preparation import Preparation, PreparationRequest, prepare
+from inference.preparation import Preparation, PreparationRequest, Words, prepare
 from lob.errors import ArtifactError, MambalobError
 
 IDLE_S: Final = 60.0
-LOWEST_PRIORITY: Final = 19
+SIZE_BYTES: Final = 4
+_NO_WORDS: Words = np.empty(0, np.float32)
 
 
 class Refusal(msgspec.Struct, frozen=True, kw_only=True, tag="refused"):
@@ -28,51 +32,31 @@ class Refusal(msgspec.Struct, frozen=True, kw_only=True, tag="refused"):
 
 
 def main() -> None:
-    """Answer requests until the input ends."""
+    """Answer requests until there are no more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C in the terminal is meant for the service
-    answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # whatever a library prints is no answer
-    _give_way()
-    requests: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-    threading.Thread(target=_read, args=(requests,), daemon=True).start()
-    while line := _next(requests):
-        answer, words = answer_to(msgspec.json.decode(line, type=PreparationRequest))
-        answers.write(msgspec.json.encode(answer) + b"\n")
-        answers.write(words)
-        answers.flush()
+    with socket.socket(fileno=os.dup(1)) as channel, suppress(ConnectionError):
+        os.dup2(2, 1)  # whatever a library prints is no answer
+        for line in requests(channel):
+            answer, words = answer_to(msgspec.json.decode(line, type=PreparationRequest))
+            text = msgspec.json.encode(answer)
+            channel.sendall(len(text).to_bytes(SIZE_BYTES, "little") + text)
+            channel.sendall(words.data)
 
 
-def answer_to(request: PreparationRequest) -> tuple[Preparation | Refusal, bytes]:
+def requests(channel: socket.socket) -> Iterator[bytes]:
+    """Lines that come, one at a time; ends where `channel` does, or where none comes for a while."""
+    with channel.makefile("rb") as lines:
+        while select.select([channel], [], [], IDLE_S)[0] and (line := lines.readline()):
+            yield line
+
+
+def answer_to(request: PreparationRequest) -> tuple[Preparation | Refusal, Words]:
     """What came of a request; whatever is no fault of the model or the request is raised."""
     try:
-        preparation, words = prepare(request)
+        return prepare(request)
     except MambalobError as error:
         fault: Literal["artifact", "input"] = "artifact" if isinstance(error, ArtifactError) else "input"
-        return Refusal(fault=fault, reason=str(error)), b""
-    return preparation, words.tobytes()
-
-
-def _read(requests: "queue.SimpleQueue[bytes]") -> None:
-    with os.fdopen(0, "rb", buffering=0) as lines:  # a buffer would be locked by this thread at the end
-        for line in lines:
-            requests.put(line)
-    requests.put(b"")
-
-
-def _next(requests: "queue.SimpleQueue[bytes]") -> bytes:
-    """The next request; nothing once there are no more, or none came for a while."""
-    try:
-        return requests.get(timeout=IDLE_S)
-    except queue.Empty:
-        return b""
-
-
-def _give_way() -> None:
-    """Run when nobody else wants a core."""
-    if hasattr(os, "SCHED_IDLE"):
-        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-    elif hasattr(os, "nice"):
-        os.nice(LOWEST_PRIORITY)
+        return Refusal(fault=fault, reason=str(error)), _NO_WORDS
 
 
 if __name__ == "__main__":

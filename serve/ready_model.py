@@ -1,11 +1,13 @@
 """A model made ready for a running service while ticks go on in it.
 
-Nearly all of it happens in a process of its own (`serve.model_preparer`). What is left for a thread here is
-to take the packed weights, or open a session, and to take some rows with them. Python code on that thread
-gives the interpreter's lock back when asked only after `sys.getswitchinterval()`, 5 ms by default; meanwhile
-that is `TURN_S`.
+Nearly all of it happens in a process of its own (`serve.model_preparer`). What is left here is to take the
+packed weights, and some rows with them: on the event loop, a step of a fraction of a millisecond a turn. Only
+what takes longer than that is done on a thread: a session of onnxruntime, and a kernel that this process has
+not run yet. Python code on a thread gives the interpreter's lock back when asked only after
+`sys.getswitchinterval()`, 5 ms by default; meanwhile that is `TURN_S`.
 """
 
+import asyncio
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,61 +16,61 @@ from pathlib import Path
 import numpy as np
 
 from inference.artifact import Artifact
+from inference.engines.engine import Engine
+from inference.engines.fused import FusedEngine
 from inference.follower import require_window_of
 from inference.pipeline import Pipeline
-from inference.preparation import PreparationRequest, take
+from inference.preparation import Preparation, PreparationRequest, Words, take
 from inference.rehearsal import REHEARSED_INSTRUMENT
 from inference.symbol_models import PlacedModel
 from lob.errors import InputError
 from lob.rows import RowPath
 from lob.venues import Venue, make_decoder
 from serve.model_preparer import ModelPreparer
+from serve.turns import Turns
 
 TURN_S = 0.000_02
-"""How long the thread that loads keeps the interpreter's lock once another thread asks for it."""
+"""How long a thread that loads keeps the interpreter's lock once another one asks for it."""
 
 FIRST_ROWS = 3
 """What an engine takes before it takes a symbol's: a session of onnxruntime is slow at its first calls."""
 
-
-@contextmanager
-def _short_turns() -> Iterator[None]:
-    """Give the interpreter's lock back soon; one thread at a time does this, and its caller sees to that."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(min(before, TURN_S))
-    try:
-        yield
-    finally:
-        sys.setswitchinterval(before)
+CHECKS_A_TURN = 32
+"""Symbols whose windows are held against a model between two turns, some microseconds each."""
 
 
 class ModelSource:
-    """Where models come from, and how a service runs them.
-
-    `ready` and `close` may be called on other threads than the service's; `ready` on one at a time.
-    """
+    """Where models come from, and how a service runs them. All of it is called on the event loop."""
 
     def __init__(
-        self, *, models_dir: Path | None, engine: str, precision: str, venue: Venue, depth: int | None
+        self,
+        *,
+        models_dir: Path | None,
+        engine: str,
+        precision: str,
+        venue: Venue,
+        depth: int | None,
+        turns: Turns,
     ) -> None:
         self._models_dir = models_dir
         self._engine = engine
         self._precision = precision
         self._venue: Venue = venue
         self._depth = depth
-        self._preparer = ModelPreparer()
+        self._turns = turns
+        self._preparer = ModelPreparer(turns)
         self._rows: RowPath | None = None
 
-    @_short_turns()
-    def ready(
+    async def ready(
         self, model: str, rows: Mapping[str, RowPath], loaded: Sequence[PlacedModel]
     ) -> dict[str, PlacedModel]:
         """The artifact called `model`, verified, running and warm, placed on each symbol's `rows`.
 
-        What one of `loaded` holds already is shared, not loaded again. May take seconds. Raises ArtifactError
-        where it does not verify or run, InputError where a symbol's rows do not suit it.
+        What one of `loaded` holds already is shared, not loaded again. May take seconds, in turns; one call
+        at a time. Raises ArtifactError where it does not verify or run, InputError where a symbol's rows do
+        not suit it.
         """
-        preparation, words = self._preparer.prepare(
+        preparation, words = await self._preparer.prepare(
             PreparationRequest(
                 model=model,
                 models_dir=None if self._models_dir is None else str(self._models_dir),
@@ -78,28 +80,45 @@ class ModelSource:
                 depth=self._depth,
             )
         )
+        await self._turns.give_way()
         artifact = preparation.artifact
-        for symbol, path in rows.items():
-            try:
-                require_window_of(artifact, path)
-            except InputError as error:
-                raise InputError(f"{symbol}: {error}") from error
-        same = next((one.engine for one in loaded if one.artifact.sha256 == artifact.sha256), None)
+        await self._turns.map(lambda item: _require_window(artifact, *item), rows.items(), CHECKS_A_TURN)
         own_rows = self._own_rows(artifact)
-        ring = own_rows.window
-        engine = take(preparation, words, ring) if same is None else same.another(ring)
-        Pipeline(own_rows, engine, artifact)  # which loads the kernel that goes from frames to answers
-        for _ in range(FIRST_ROWS):
-            ring.append(np.zeros(ring.feature_count, np.float32))
-            engine.push(ring.latest())
-        return {
-            symbol: PlacedModel(artifact=artifact, engine=engine.another(path.window))
-            for symbol, path in rows.items()
-        }
+        await self._turns.give_way()
+        engine = await self._engine_on(own_rows, preparation, words, loaded)
+        placed = await self._turns.map(
+            lambda item: (
+                item[0],
+                PlacedModel(artifact=artifact, engine=engine.another(item[1].window)),
+            ),
+            rows.items(),
+            1,
+        )
+        return dict(placed)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Make no further models ready; one that is under way is given up."""
-        self._preparer.close()
+        await self._preparer.close()
+
+    async def _engine_on(
+        self,
+        rows: RowPath,
+        preparation: Preparation,
+        words: Words,
+        loaded: Sequence[PlacedModel],
+    ) -> Engine:
+        """An engine for what was prepared, warm on `rows` of no symbol."""
+        artifact = preparation.artifact
+        same = next((one.engine for one in loaded if one.artifact.sha256 == artifact.sha256), None)
+        if same is not None:
+            return same.another(rows.window)
+        if not any(_runs_as(one.engine, preparation) for one in loaded):
+            return await asyncio.to_thread(_taken_and_warm, preparation, words, rows)
+        engine = take(preparation, words, rows.window)
+        await self._turns.give_way()
+        _warm(engine, rows, artifact)
+        await self._turns.give_way()
+        return engine
 
     def _own_rows(self, artifact: Artifact) -> RowPath:
         """Rows of no symbol, on which a model does first what is slow the first time."""
@@ -114,3 +133,45 @@ class ModelSource:
                 depth=self._depth,
             )
         return self._rows
+
+
+@contextmanager
+def _short_turns() -> Iterator[None]:
+    """Give the interpreter's lock back soon; one thread at a time does this, and its caller sees to that."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(min(before, TURN_S))
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)
+
+
+@_short_turns()
+def _taken_and_warm(preparation: Preparation, words: Words, rows: RowPath) -> Engine:
+    engine = take(preparation, words, rows.window)
+    _warm(engine, rows, preparation.artifact)
+    return engine
+
+
+def _warm(engine: Engine, rows: RowPath, artifact: Artifact) -> None:
+    """Have `engine` do what is slow the first time."""
+    Pipeline(rows, engine, artifact)  # which loads the kernel that goes from frames to answers
+    ring = rows.window
+    for _ in range(FIRST_ROWS):
+        ring.append(np.zeros(ring.feature_count, np.float32))
+        engine.push(ring.latest())
+
+
+def _runs_as(engine: Engine, preparation: Preparation) -> bool:
+    """Whether `engine` runs the kernels that what was prepared needs, with other weights."""
+    if preparation.sizes is None or not isinstance(engine, FusedEngine):
+        return False
+    packed = engine.packed()
+    return packed.sizes == preparation.sizes and packed.precision == preparation.precision
+
+
+def _require_window(artifact: Artifact, symbol: str, rows: RowPath) -> None:
+    try:
+        require_window_of(artifact, rows)
+    except InputError as error:
+        raise InputError(f"{symbol}: {error}") from error

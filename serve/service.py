@@ -183,6 +183,7 @@ class Service:
                 precision=config.precision,
                 venue=config.venue,
                 depth=self._depth,
+                turns=self._turns,
             ),
             shadow_sink=self.shadow_log.put,
             waiting_frames=lambda: self.feed.waiting_frames,
@@ -345,7 +346,7 @@ class Service:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            self.switcher.close()
+            await self.switcher.stop()
 
     def _on_end(self, task: asyncio.Task[None]) -> None:
         """Each ends by being cancelled or by an error; the error ends the service."""

@@ -1,7 +1,9 @@
 """`mambalob bench switch`: models switched under load, every tick accounted for."""
 
-from collections.abc import Sequence
+import random
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final, get_args
@@ -9,6 +11,7 @@ from typing import Final, get_args
 import click
 import msgspec
 import numpy as np
+import numpy.typing as npt
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
@@ -18,7 +21,7 @@ from bench.machine import describe_machine, load_average, preemptions_since, pre
 from bench.pinning import pinned_to
 from bench.repeated_runs import RepeatedRuns
 from bench.report import Report, machine_report, print_report, report_of
-from bench.switching import RATE, Mode, SwitchCounts, SwitchingService, Ticks
+from bench.switching import MODES, SwitchCounts, SwitchingService, Ticks, counts_by_mode
 from bench.terminal import table_console
 from bench.weights import Block, Size
 from inference.engines.selection import ENGINE_NAMES
@@ -69,9 +72,6 @@ class SwitchReport(Report, frozen=True, kw_only=True):
     show_default=True,
     help="So many switches of the model are timed.",
 )
-@click.option(
-    "--seconds", type=click.FloatRange(1, 600), default=10.0, show_default=True, help="Without any switch."
-)
 @click.option("--cpu", type=click.IntRange(min=0), metavar="N", help="Keep the process on core N.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of what is drawn.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
@@ -80,19 +80,19 @@ def command(
     block: Block,
     engine: str,
     switches: int,
-    seconds: float,
     cpu: int | None,
     seed: int,
     as_json: bool,
 ) -> None:
     """Switch models under 100 times Bybit's rate: no tick may be missed, doubled, or more than 1 ms late.
 
-    `steady` has no switches: what is late there, the machine makes late. `loaded` switches to and fro between
-    two models that are in memory, as a rollback does; `anew` among three versions, each read from the disk,
-    verified and probed by another process at every switch. Both warm the model that comes in on the last 100
-    rows. A tick is a delta of 3 bids and 3 asks every 0.2 ms, its latency from its intended time to its
-    publication, with one subscriber; a switch from its request to the moment it has happened. The garbage
-    collector is on, as in the service. Weights are random, which needs the training extra.
+    `steady` has no switches: what is late there, the machine makes late. `loaded` switches to and fro
+    between two models that are in memory, as a rollback does; `anew` among three versions, each read from
+    the disk, verified and probed by another process at every switch. Both warm the model that comes in on
+    the last 100 rows. The three take turns of 50 switches, and have as many ticks. A tick is a delta of 3
+    bids and 3 asks every 0.2 ms, its latency from its intended time to its publication, with one
+    subscriber; a switch from its request to the moment it has happened. The garbage collector is on, as
+    in the service. Weights are random, which needs the training extra.
     """
     with ExitStack() as stack:
         stack.enter_context(pinned_to(cpu))
@@ -105,22 +105,18 @@ def command(
 
         async def measured() -> list[Ticks]:
             service.append(SwitchingService(source, folder / "models", models, engine))
-            ticks = int(seconds * 50 * RATE)
             try:
-                return [
-                    await service[0].run(mode, switches=switches, ticks=ticks, seed=seed)
-                    for mode in get_args(Mode)
-                ]
+                return await service[0].take_turns(switches, random.Random(seed))  # noqa: S311
             finally:
-                service[0].switcher.close()
+                await service[0].switcher.stop()
 
         found = run_until_signalled(measured())
         preemptions = preemptions_since(before)
     if found is None:
         raise InputError("stopped before the end")
-    counts = [service[0].counts(one) for one in found]
+    counts = counts_by_mode(service[0].counts(one) for one in found)
     measured_ones = _measured(found, models[0].partition(VERSION_MARK)[0])
-    targets = [_verdict(one) for one in counts if one.switches]
+    targets = [_verdict(one, counts[0]) for one in counts[1:]]
     report = report_of(
         RepeatedRuns(runs=[measured_ones]).results(),
         machine_report(
@@ -169,38 +165,43 @@ def _measured(found: Sequence[Ticks], model: str) -> list[Measured]:
     ticks = [
         Measured(
             subject=TableRow(
-                name=f"tick-{one.mode}",
+                name=f"tick-{mode}",
                 model=model,
                 precision="float32",
-                method=f"a frame every 0.2 ms, from its intended time to publication, {methods[one.mode]}",
+                method=f"a frame every 0.2 ms, from its intended time to publication, {methods[mode]}",
             ),
-            durations_ns=np.array(one.latency_ns, np.int64),
+            durations_ns=_together(one.latency_ns for one in found if one.mode == mode),
         )
-        for one in found
+        for mode in MODES
     ]
     switches = [
         Measured(
             subject=TableRow(
-                name=f"switch-{one.mode}",
+                name=f"switch-{mode}",
                 model=model,
                 precision="float32",
                 method="from the request of a switch until it has happened",
             ),
-            durations_ns=np.array(one.switch_ns, np.int64),
+            durations_ns=_together(one.switch_ns for one in found if one.mode == mode),
         )
-        for one in found
-        if one.switch_ns
+        for mode in MODES
+        if mode != "steady"
     ]
     return [*ticks, *switches]
 
 
-def _verdict(counts: SwitchCounts) -> str:
+def _together(durations_ns: Iterable[Iterable[int]]) -> npt.NDArray[np.int64]:
+    return np.fromiter(chain.from_iterable(durations_ns), np.int64)
+
+
+def _verdict(counts: SwitchCounts, steady: SwitchCounts) -> str:
     wrong = counts.missed + counts.doubled + counts.late
     own = counts.late_of_own_doing
     taken = "" if own is None else f", {own} of them not for want of a core"
     return (
         f"{counts.mode}: {counts.switches:,} switches, {counts.ticks:,} ticks: {counts.missed} missed, "
-        f"{counts.doubled} doubled, {counts.late} late{taken}; target 0{' (missed)' if wrong else ''}"
+        f"{counts.doubled} doubled, {counts.late} late{taken}; target 0{' (missed)' if wrong else ''}; "
+        f"without a switch {steady.late} late of {steady.ticks:,}"
     )
 
 

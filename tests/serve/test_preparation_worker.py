@@ -1,8 +1,7 @@
-"""The process that makes models ready: it gives way to the service, and ends with it."""
+"""The process that makes models ready ends with the service, and when it is not needed."""
 
-import os
-import queue
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,20 +11,24 @@ import msgspec
 import pytest
 
 from inference.preparation import Preparation, PreparationRequest
-from serve.preparation_worker import _next
+from serve.preparation_worker import SIZE_BYTES, requests
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "SCHED_IDLE"), reason="asks Linux' scheduler")
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="a socket as standard input")
+
+Asked = tuple["subprocess.Popen[bytes]", socket.socket]
 
 
 @pytest.fixture
-def worker() -> Iterator["subprocess.Popen[bytes]"]:
+def worker() -> Iterator[Asked]:
     command = (sys.executable, "-P", "-m", "serve.preparation_worker")
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        yield process
+    channel, its_end = socket.socketpair()
+    with channel, subprocess.Popen(command, stdin=its_end.fileno(), stdout=its_end.fileno()) as process:
+        its_end.close()
+        yield process, channel
         process.kill()
 
 
-def ask(worker: "subprocess.Popen[bytes]", models_dir: Path) -> Preparation:
+def ask(channel: socket.socket, models_dir: Path) -> Preparation:
     request = PreparationRequest(
         model="tiny",
         models_dir=str(models_dir),
@@ -34,28 +37,38 @@ def ask(worker: "subprocess.Popen[bytes]", models_dir: Path) -> Preparation:
         venue="bybit",
         depth=50,
     )
-    worker.stdin.write(msgspec.json.encode(request) + b"\n")
-    worker.stdin.flush()
-    return msgspec.json.decode(worker.stdout.readline(), type=Preparation)
+    channel.sendall(msgspec.json.encode(request) + b"\n")
+    size = int.from_bytes(channel.recv(SIZE_BYTES, socket.MSG_WAITALL), "little")
+    return msgspec.json.decode(channel.recv(size, socket.MSG_WAITALL), type=Preparation)
 
 
-def test_it_runs_when_nobody_else_wants_a_core(worker: "subprocess.Popen[bytes]", models_dir: Path) -> None:
-    ask(worker, models_dir)
-    assert os.sched_getscheduler(worker.pid) == os.SCHED_IDLE
+def test_it_ends_with_its_input_whatever_the_terminal_says(worker: Asked, models_dir: Path) -> None:
+    process, channel = worker
+    ask(channel, models_dir)
+    process.send_signal(signal.SIGINT)
+    ask(channel, models_dir)
+    channel.close()
+    assert process.wait(60) == 0
 
 
-def test_it_ends_with_its_input_whatever_the_terminal_says(
-    worker: "subprocess.Popen[bytes]", models_dir: Path
+def test_one_that_nobody_hears_ends_without_a_word(
+    worker: Asked, models_dir: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    ask(worker, models_dir)
-    worker.send_signal(signal.SIGINT)
-    ask(worker, models_dir)
-    worker.stdin.close()
-    assert worker.wait(60) == 0
+    process, channel = worker
+    ask(channel, models_dir)
+    process.send_signal(signal.SIGSTOP)
+    channel.sendall(
+        b'{"model":"none","models_dir":null,"engine":"","precision":"","venue":"bybit","depth":0}\n'
+    )
+    channel.close()
+    process.send_signal(signal.SIGCONT)
+    assert process.wait(60) == 0
+    assert capfd.readouterr().err == ""
 
 
 def test_it_ends_when_nothing_is_asked_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
-    requests: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-    requests.put(b"one")
-    monkeypatch.setattr("serve.preparation_worker.IDLE_S", 0.01)
-    assert [_next(requests), _next(requests)] == [b"one", b""]
+    channel, its_end = socket.socketpair()
+    with channel, its_end:
+        channel.sendall(b"one\n")
+        monkeypatch.setattr("serve.preparation_worker.IDLE_S", 0.01)
+        assert list(requests(its_end)) == [b"one\n"]

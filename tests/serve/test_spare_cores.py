@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -15,9 +16,15 @@ pytestmark = pytest.mark.skipif(
 )
 
 
+TWO_THREADS = "import threading; threading.Thread(target=input).start(); print(flush=True)"
+
+
 @pytest.fixture
 def other() -> Iterator[int]:
-    with subprocess.Popen((sys.executable, "-c", "input()"), stdin=subprocess.PIPE) as process:
+    command = (sys.executable, "-c", TWO_THREADS)
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
         yield process.pid
         process.kill()
 
@@ -33,8 +40,11 @@ def test_it_leaves_the_cores_that_this_process_is_kept_on(other: int, own: set[i
     kept = {min(own)}
     os.sched_setaffinity(0, kept)
     leave_spare_cores_to(other)
-    assert os.sched_getaffinity(other)
-    assert not os.sched_getaffinity(other) & kept
+    threads = list(Path(f"/proc/{other}/task").iterdir())
+    assert len(threads) == 2
+    for thread in threads:
+        assert os.sched_getaffinity(int(thread.name))
+        assert not os.sched_getaffinity(int(thread.name)) & kept
 
 
 def test_it_leaves_the_core_that_the_loop_ran_on_last(other: int, own: set[int]) -> None:

@@ -1,0 +1,74 @@
+"""Where a model is made ready: on the event loop what takes a turn's time, on a thread what takes longer."""
+
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+import serve.ready_model
+from inference.engines.engine import Engine
+from inference.preparation import Preparation, Words, take
+from inference.registry import load_model
+from inference.rehearsal import REHEARSED_INSTRUMENT
+from lob.rows import RowPath
+from lob.venues import make_decoder
+from lob.window import RingWindow
+from serve.ready_model import TURN_S, ModelSource
+from serve.turns import Turns
+from tests.tiny_model import WINDOW_LENGTH
+
+pytestmark = pytest.mark.anyio
+
+Taken = list[tuple[threading.Thread, float]]
+
+
+@pytest.fixture
+def taken(monkeypatch: pytest.MonkeyPatch) -> Taken:
+    """On which thread, and with what switch interval, packed weights or a graph were taken."""
+    noted: Taken = []
+
+    def noting(preparation: Preparation, words: Words, ring: RingWindow) -> Engine:
+        noted.append((threading.current_thread(), sys.getswitchinterval()))
+        return take(preparation, words, ring)
+
+    monkeypatch.setattr(serve.ready_model, "take", noting)
+    return noted
+
+
+def rows_for(model: str, models_dir: Path) -> dict[str, RowPath]:
+    artifact = load_model(model, models_dir)
+    path = RowPath(
+        make_decoder("bybit"),
+        REHEARSED_INSTRUMENT,
+        artifact.schema,
+        artifact.manifest.sampling,
+        WINDOW_LENGTH,
+        depth=50,
+    )
+    return {"BTCUSDT": path}
+
+
+@pytest.mark.parametrize("engine", ["fused", "ort-step"])
+async def test_kernels_that_run_already_need_no_thread(versions_dir: Path, engine: str, taken: Taken) -> None:
+    rows = rows_for("tiny@1", versions_dir)
+    source = ModelSource(
+        models_dir=versions_dir, engine=engine, precision="float32", venue="bybit", depth=50, turns=Turns()
+    )
+    try:
+        before = sys.getswitchinterval()
+        first = (await source.ready("tiny@1", rows, []))["BTCUSDT"]
+        second = (await source.ready("tiny@2", rows, [first]))["BTCUSDT"]
+        again = (await source.ready("tiny@2", rows, [first, second]))["BTCUSDT"]
+    finally:
+        await source.close()
+    assert (first.title, second.title, again.title) == ("tiny@1", "tiny@2", "tiny@2")
+    assert {one.engine.name for one in (first, second, again)} == {engine}
+    assert again.engine is not second.engine
+    own, interval = threading.current_thread(), pytest.approx(TURN_S)
+    (first_on, first_interval), (second_on, second_interval) = taken  # the third one shares what the second has
+    assert first_on is not own
+    assert first_interval == interval
+    assert (second_on is own) == (engine == "fused")
+    assert second_interval == (before if engine == "fused" else interval)
+    assert sys.getswitchinterval() == before
