@@ -17,13 +17,13 @@ import random
 import resource
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from time import perf_counter_ns, thread_time_ns
-from typing import Final, Literal, Self, get_args
+from typing import Final, Literal, Self
 
 import msgspec
 import numpy as np
@@ -53,12 +53,11 @@ TICKS_AFTER: Final = 50
 """After the last switch, so that it shows."""
 LONGEST_PAUSE_S: Final = 0.01
 """Between two switches, drawn at random: they fall anywhere between ticks."""
-SWITCHES_A_TURN: Final = 50
-"""Of one mode, before the next mode has its turn; for `anew` some seconds."""
+SWITCHES_A_TURN: Final = 25
+"""Of one mode, before the next mode has its turn; for `anew` about a second."""
 
 Mode = Literal["steady", "loaded", "anew"]
 """No switches; to and from a model that is loaded already; to one that is read from the disk each time."""
-MODES: Final[tuple[Mode, ...]] = get_args(Mode)
 
 
 @dataclass
@@ -84,6 +83,7 @@ class SwitchCounts(msgspec.Struct, frozen=True, kw_only=True):
     """Ticks of one mode, and what was wrong with them."""
 
     mode: str
+    turns: int
     ticks: int
     switches: int
     switches_seen: int
@@ -92,6 +92,7 @@ class SwitchCounts(msgspec.Struct, frozen=True, kw_only=True):
     doubled: int
     late: int
     """Published more than 1 ms after the intended time."""
+    turns_with_late: int
     late_of_own_doing: int | None
     """Of these, late also without the time that somebody else had the core; None where that is unknown."""
 
@@ -140,20 +141,20 @@ class SwitchingService:
         self._updates = [_update_id(frame) for frame in self._frames]
         self._pass = 0
 
-    async def take_turns(self, switches: int, pauses: random.Random) -> list[Ticks]:
+    async def take_turns(self, switches: int, pauses: random.Random) -> list[dict[Mode, Ticks]]:
         """Every mode in turn, until each but `steady` has made `switches`; all have about as many ticks.
 
         Raises what a switch raises.
         """
-        turns: list[Ticks] = []
+        rounds: list[dict[Mode, Ticks]] = []
         for first in range(0, switches, SWITCHES_A_TURN):
             count = min(SWITCHES_A_TURN, switches - first)
-            longest = await self.run("anew", switches=count, ticks=0, pauses=pauses)
-            ticks = len(longest.latency_ns) - TICKS_AFTER
-            turns.append(longest)
-            turns.append(await self.run("steady", switches=0, ticks=ticks, pauses=pauses))
-            turns.append(await self.run("loaded", switches=count, ticks=ticks, pauses=pauses))
-        return turns
+            anew = await self.run("anew", switches=count, ticks=0, pauses=pauses)
+            ticks = len(anew.latency_ns) - TICKS_AFTER
+            steady = await self.run("steady", switches=0, ticks=ticks, pauses=pauses)
+            loaded = await self.run("loaded", switches=count, ticks=ticks, pauses=pauses)
+            rounds.append({"steady": steady, "loaded": loaded, "anew": anew})
+        return rounds
 
     async def run(self, mode: Mode, *, switches: int, ticks: int, pauses: random.Random) -> Ticks:
         """Ticks at the rate until `switches` are done, at least `ticks`; raises what a switch raises."""
@@ -259,12 +260,14 @@ class SwitchingService:
         late, own = _late(found)
         return SwitchCounts(
             mode=found.mode,
+            turns=1,
             ticks=len(found.latency_ns),
             switches=len(found.switch_ns),
             switches_seen=sum(one != other for one, other in pairwise(titles)),
             missed=len(expected - set(got)),
             doubled=len(got) - len(set(got)),
             late=late,
+            turns_with_late=int(late > 0),
             late_of_own_doing=own,
         )
 
@@ -307,15 +310,6 @@ def _core_watch() -> Callable[[], int]:
         return max(0, (wall_ns - before[0]) - (ran_ns - before[1]))
 
     return without_core_ns
-
-
-def counts_by_mode(counts: Iterable[SwitchCounts]) -> list[SwitchCounts]:
-    """Those of all turns of each mode together, in the order of MODES."""
-    together: dict[str, SwitchCounts] = {}
-    for one in counts:
-        before = together.get(one.mode)
-        together[one.mode] = one if before is None else before + one
-    return [together[mode] for mode in MODES if mode in together]
 
 
 def _update_id(frame: CapturedFrame) -> int:

@@ -1,9 +1,10 @@
 """`mambalob bench switch`: models switched under load, every tick accounted for."""
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from itertools import chain
+from functools import reduce
+from operator import add
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final, get_args
@@ -11,7 +12,6 @@ from typing import Final, get_args
 import click
 import msgspec
 import numpy as np
-import numpy.typing as npt
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
@@ -21,7 +21,7 @@ from bench.machine import describe_machine, load_average, preemptions_since, pre
 from bench.pinning import pinned_to
 from bench.repeated_runs import RepeatedRuns
 from bench.report import Report, machine_report, print_report, report_of
-from bench.switching import MODES, SwitchCounts, SwitchingService, Ticks, counts_by_mode
+from bench.switching import Mode, SwitchCounts, SwitchingService, Ticks
 from bench.terminal import table_console
 from bench.weights import Block, Size
 from inference.engines.selection import ENGINE_NAMES
@@ -89,7 +89,7 @@ def command(
     `steady` has no switches: what is late there, the machine makes late. `loaded` switches to and fro
     between two models that are in memory, as a rollback does; `anew` among three versions, each read from
     the disk, verified and probed by another process at every switch. Both warm the model that comes in on
-    the last 100 rows. The three take turns of 50 switches, and have as many ticks. A tick is a delta of 3
+    the last 100 rows. The three take turns of 25 switches, and have as many ticks. A tick is a delta of 3
     bids and 3 asks every 0.2 ms, its latency from its intended time to its publication, with one
     subscriber; a switch from its request to the moment it has happened. The garbage collector is on, as
     in the service. Weights are random, which needs the training extra.
@@ -103,7 +103,7 @@ def command(
         before = preemptions_so_far()
         service: list[SwitchingService] = []
 
-        async def measured() -> list[Ticks]:
+        async def measured() -> list[dict[Mode, Ticks]]:
             service.append(SwitchingService(source, folder / "models", models, engine))
             try:
                 return await service[0].take_turns(switches, random.Random(seed))  # noqa: S311
@@ -114,11 +114,13 @@ def command(
         preemptions = preemptions_since(before)
     if found is None:
         raise InputError("stopped before the end")
-    counts = counts_by_mode(service[0].counts(one) for one in found)
-    measured_ones = _measured(found, models[0].partition(VERSION_MARK)[0])
+    modes = list(found[0])
+    counts = [reduce(add, (service[0].counts(turns[mode]) for turns in found)) for mode in modes]
+    model = models[0].partition(VERSION_MARK)[0]
+    runs = [_measured(turns, model) for turns in found]
     targets = [_verdict(one, counts[0]) for one in counts[1:]]
     report = report_of(
-        RepeatedRuns(runs=[measured_ones]).results(),
+        RepeatedRuns(runs=runs).results(),
         machine_report(
             machine,
             [],
@@ -135,7 +137,7 @@ def command(
         click.echo(msgspec.json.encode(SwitchReport(**fields, switching=counts)))
         return
     console = table_console()
-    print_report(report, [one.subject.method for one in measured_ones], console, ratios=targets)
+    print_report(report, [one.subject.method for one in runs[0]], console, ratios=targets)
     console.print(_table(counts))
 
 
@@ -155,7 +157,7 @@ def _install_versions(folder: Path, size: Size, block: Block, seed: int) -> list
     return names
 
 
-def _measured(found: Sequence[Ticks], model: str) -> list[Measured]:
+def _measured(turns: Mapping[Mode, Ticks], model: str) -> list[Measured]:
     """Ticks of each mode, then the switches themselves."""
     methods = {
         "steady": "no switches",
@@ -170,9 +172,9 @@ def _measured(found: Sequence[Ticks], model: str) -> list[Measured]:
                 precision="float32",
                 method=f"a frame every 0.2 ms, from its intended time to publication, {methods[mode]}",
             ),
-            durations_ns=_together(one.latency_ns for one in found if one.mode == mode),
+            durations_ns=np.fromiter(one.latency_ns, np.int64),
         )
-        for mode in MODES
+        for mode, one in turns.items()
     ]
     switches = [
         Measured(
@@ -182,16 +184,12 @@ def _measured(found: Sequence[Ticks], model: str) -> list[Measured]:
                 precision="float32",
                 method="from the request of a switch until it has happened",
             ),
-            durations_ns=_together(one.switch_ns for one in found if one.mode == mode),
+            durations_ns=np.array(one.switch_ns, np.int64),
         )
-        for mode in MODES
-        if mode != "steady"
+        for mode, one in turns.items()
+        if one.switch_ns
     ]
     return [*ticks, *switches]
-
-
-def _together(durations_ns: Iterable[Iterable[int]]) -> npt.NDArray[np.int64]:
-    return np.fromiter(chain.from_iterable(durations_ns), np.int64)
 
 
 def _verdict(counts: SwitchCounts, steady: SwitchCounts) -> str:
@@ -200,8 +198,9 @@ def _verdict(counts: SwitchCounts, steady: SwitchCounts) -> str:
     taken = "" if own is None else f", {own} of them not for want of a core"
     return (
         f"{counts.mode}: {counts.switches:,} switches, {counts.ticks:,} ticks: {counts.missed} missed, "
-        f"{counts.doubled} doubled, {counts.late} late{taken}; target 0{' (missed)' if wrong else ''}; "
-        f"without a switch {steady.late} late of {steady.ticks:,}"
+        f"{counts.doubled} doubled, {counts.late} late, in {counts.turns_with_late} of {counts.turns} turns"
+        f"{taken}; target 0{' (missed)' if wrong else ''}; without a switch {steady.late} late of "
+        f"{steady.ticks:,}, in {steady.turns_with_late} turns"
     )
 
 

@@ -22,7 +22,6 @@ from bench.switching import (
     Ticks,
     _core_watch,
     _late,
-    counts_by_mode,
 )
 from inference.registry import load_model, shipped_models
 from mambalob import main
@@ -124,13 +123,19 @@ def test_a_core_that_another_process_has_is_noticed_and_a_sleep_of_ones_own_is_n
 
 def test_turns_of_a_mode_are_counted_together() -> None:
     one = SwitchCounts(
-        mode="anew", ticks=7, switches=2, switches_seen=2, missed=1, doubled=0, late=3, late_of_own_doing=2
+        mode="anew",
+        turns=1,
+        ticks=7,
+        switches=2,
+        switches_seen=2,
+        missed=1,
+        doubled=0,
+        late=3,
+        turns_with_late=1,
+        late_of_own_doing=2,
     )
-    other = msgspec.structs.replace(one, ticks=5, late=1, late_of_own_doing=0)
-    steady = msgspec.structs.replace(one, mode="steady", late_of_own_doing=None)
-    both = msgspec.structs.replace(
-        one, ticks=12, switches=4, switches_seen=4, missed=2, late=4, late_of_own_doing=2
-    )
-    counted = counts_by_mode([one, steady, other, steady])
-    assert counted[1] == both
-    assert (counted[0].mode, counted[0].late, counted[0].late_of_own_doing) == ("steady", 6, None)
+    other = msgspec.structs.replace(one, ticks=5, late=0, turns_with_late=0, late_of_own_doing=0)
+    both = msgspec.structs.replace(one, turns=2, ticks=12, switches=4, switches_seen=4, missed=2)
+    assert one + other == both
+    untold = msgspec.structs.replace(other, late_of_own_doing=None)
+    assert (one + untold).late_of_own_doing is None

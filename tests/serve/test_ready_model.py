@@ -66,7 +66,7 @@ async def test_kernels_that_run_already_need_no_thread(versions_dir: Path, engin
     assert {one.engine.name for one in (first, second, again)} == {engine}
     assert again.engine is not second.engine
     own, interval = threading.current_thread(), pytest.approx(TURN_S)
-    (first_on, first_interval), (second_on, second_interval) = taken  # the third one shares what the second has
+    (first_on, first_interval), (second_on, second_interval) = taken  # the third shares the second's
     assert first_on is not own
     assert first_interval == interval
     assert (second_on is own) == (engine == "fused")
