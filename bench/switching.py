@@ -133,6 +133,9 @@ class SwitchingService:
             shadow_sink=ShadowLog(None).put,
             waiting_frames=self._waiting_frames,
         )
+        manifest, whole = self.artifact.manifest, self.pipeline.engine.describe()["context"] == "window"
+        self._silent_rows = (manifest.window_length if whole else manifest.warmup_rows) - 1
+        """After a snapshot, before the first answer."""
         self._due_ns = sys.maxsize
         self._mailbox = Mailbox()
         self.hub.subscribe(self._mailbox, [topic_name(source.instrument.symbol)])
@@ -181,7 +184,7 @@ class SwitchingService:
         """Hand frames over, each at its time or as soon as can be."""
         publisher, mailbox, now_ns = self.publisher, self._mailbox, self.hub.clock.now_ns
         clock, sleep = perf_counter_ns, asyncio.sleep
-        warmup_rows = self.artifact.manifest.warmup_rows
+        silent_rows = self._silent_rows
         without_core_ns = _core_watch()
         due_ns = self._due_ns = clock() + INTERVAL_NS
         while not ended():
@@ -191,7 +194,7 @@ class SwitchingService:
             publisher.on_frame(frame.frame, now_ns())
             found.latency_ns.append(clock() - due_ns)
             found.without_core_ns.append(without_core_ns())
-            if place + 1 >= warmup_rows:
+            if place >= silent_rows:
                 found.expected.append(self._pass * len(self._frames) + place)
             while (text := mailbox.take()) is not None:
                 found.texts.append(text)

@@ -46,7 +46,9 @@ def test_the_command_accounts_for_every_switch_and_every_tick() -> None:
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize(("mode", "engine"), [("loaded", "auto"), ("anew", "auto"), ("anew", "ort-step")])
+@pytest.mark.parametrize(
+    ("mode", "engine"), [("loaded", "auto"), ("anew", "auto"), ("anew", "ort-step"), ("loaded", "ort-window")]
+)
 async def test_every_switch_is_seen_and_every_tick_accounted_for(mode: Mode, engine: str) -> None:
     source = kept_in_memory(seeded_source(1), 5_000)
     versions = [load_model(name).manifest.version for name in SHIPPED]
