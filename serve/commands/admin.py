@@ -123,6 +123,13 @@ def _named(model: str) -> dict[str, str]:
     return {"model": name} if version is None else {"model": name, "version": version}
 
 
+def _encoded(body: dict[str, Any]) -> bytes:
+    try:
+        return msgspec.json.encode(body)
+    except UnicodeEncodeError as error:  # an argument of bytes that are no text
+        raise InputError(f"{error.object!r} came; UTF-8 is allowed") from error
+
+
 def _ask(
     method: str, route: str, body: dict[str, Any] | None, url: str, token_file: Path | None, as_json: bool
 ) -> None:
@@ -136,7 +143,7 @@ def _ask(
         raise InputError(f"url: {url!r} came; https:// is allowed, and http:// to this machine")
     request = urllib.request.Request(  # noqa: S310  # the scheme was just checked
         f"{url.rstrip('/')}/v1/admin/{route}",
-        data=None if body is None else msgspec.json.encode(body),
+        data=None if body is None else _encoded(body),
         headers={"Authorization": f"Bearer {token}"},
         method=method,
     )

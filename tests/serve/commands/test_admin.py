@@ -103,3 +103,8 @@ async def test_an_answer_of_another_service_is_said_to_be_one(token_file, answer
         url = f"http://127.0.0.1:{port}"
         said = await run("models", "--url", url, "--token-file", str(token_file), code=1)
     assert f"Error: {url}: answers, but not as this service does: " in said
+
+
+async def test_a_symbol_of_bytes_that_are_no_text_is_named(token_file) -> None:
+    said = await run("activate", "tiny", "--symbol", "\udcff", "--token-file", str(token_file), code=1)
+    assert said.endswith("'\\udcff' came; UTF-8 is allowed\n")
