@@ -23,7 +23,7 @@ from inference.preparation import Preparation, PreparationRequest, Words
 from lob.errors import ArtifactError, InputError
 from serve.admin_access import TOKEN_VARIABLE
 from serve.preparation_worker import SIZE_BYTES, Refusal
-from serve.spare_cores import leave_spare_cores_to, let_give_way
+from serve.process_scheduling import leave_spare_cores_to, let_give_way
 from serve.turns import Turns
 
 TIMEOUT_S: Final = 300.0
@@ -140,7 +140,7 @@ class Worker:
                     env={name: value for name, value in os.environ.items() if name != TOKEN_VARIABLE},
                 )
             # While it is one thread: numpy's import starts more, and they inherit this.
-            with suppress(ProcessLookupError):  # it has ended already
+            with suppress(OSError):  # it has ended already, or the system does not allow it
                 let_give_way(process.pid)
             return cls(process, channel, errors, opened.pop_all(), turns)
 
