@@ -194,12 +194,12 @@ def _measured(turns: Mapping[Mode, Ticks], model: str) -> list[Measured]:
 
 def _verdict(counts: SwitchCounts, steady: SwitchCounts) -> str:
     wrong = counts.missed + counts.doubled + counts.late
-    own = counts.late_of_own_doing
-    taken = "" if own is None else f", {own} of them not for want of a core"
+    own = counts.late_with_core
+    cause = "" if own is None else f" ({own} not for want of a core)"
     return (
         f"{counts.mode}: {counts.switches:,} switches, {counts.ticks:,} ticks: {counts.missed} missed, "
-        f"{counts.doubled} doubled, {counts.late} late, in {counts.turns_with_late} of {counts.turns} turns"
-        f"{taken}; target 0{' (missed)' if wrong else ''}; without a switch {steady.late} late of "
+        f"{counts.doubled} doubled, {counts.late} late{cause}, in {counts.turns_with_late} of {counts.turns} "
+        f"turns; target 0{' (missed)' if wrong else ''}; without a switch {steady.late} late of "
         f"{steady.ticks:,}, in {steady.turns_with_late} turns"
     )
 
