@@ -4,11 +4,12 @@ What runs is a service's own: pipeline, publisher, hub with a subscriber, and `s
 process that loads, on one event loop. Frames are handed to the publisher at their intended times instead of
 coming off a socket; a tick's latency runs from that time to its publication.
 
-A tick can also be late because somebody else had the core: another process, the system's own threads, or the
-hypervisor. The loop never sleeps here, so on Linux the time that its thread did not run is known, and taken
-off lateness apart. Where the thread has slept all the same, for a lock say, nothing is taken off. What a
-hypervisor takes it does not always tell: so the modes take turns of seconds, with as many ticks each, and
-what happens to all of them is told from what switches do.
+A tick can also be late because the loop's thread was without a core: another thread, another process or the
+hypervisor had it. The loop never sleeps here, so on Linux the time that its thread did not run is known, and
+ticks are also counted that would have been late without it. Whoever had the core may have been the process
+that loads: that is in `late`, and only there. Where the thread has slept all the same, for a lock say, none
+of that time is taken off. A hypervisor does not always tell what it takes: so the modes take turns of about a
+second, with as many ticks each, and what the machine does to all of them is told from what switches do.
 """
 
 import asyncio
@@ -26,7 +27,6 @@ from time import perf_counter_ns, thread_time_ns
 from typing import Final, Literal, Self
 
 import msgspec
-import numpy as np
 
 from bench.delta_stream import INTERVAL_MS
 from bench.frame_source import FrameSource
@@ -64,13 +64,13 @@ Mode = Literal["steady", "loaded", "anew"]
 class Ticks:
     """What became of the ticks of one turn of a mode.
 
-    Kept in deques: a list of 100,000 that grows is copied, which takes a millisecond.
+    In deques, since a list is copied as it grows, and one of 100,000 takes a millisecond for that.
     """
 
     mode: Mode
     latency_ns: deque[int] = field(default_factory=deque)
     without_core_ns: deque[int] = field(default_factory=deque)
-    """For how long since the tick before somebody else had the core; zeros where that is not known."""
+    """How long the thread was without a core since the tick before; zeros where that is not known."""
     texts: deque[str] = field(default_factory=deque)
     """What the subscriber got, in order."""
     expected: deque[int] = field(default_factory=deque)
@@ -80,9 +80,9 @@ class Ticks:
 
 
 class SwitchCounts(msgspec.Struct, frozen=True, kw_only=True):
-    """Ticks of one mode, and what was wrong with them."""
+    """Ticks of one or more turns of a mode, and what was wrong with them."""
 
-    mode: str
+    mode: Mode
     turns: int
     ticks: int
     switches: int
@@ -92,21 +92,19 @@ class SwitchCounts(msgspec.Struct, frozen=True, kw_only=True):
     doubled: int
     late: int
     """Published more than 1 ms after the intended time."""
+    late_with_core: int | None
+    """Of these, late also if the thread had had a core all the time; None where that is unknown."""
     turns_with_late: int
-    late_of_own_doing: int | None
-    """Of these, late also without the time that somebody else had the core; None where that is unknown."""
 
     def __add__(self, other: Self) -> Self:
-        """Of two turns of the same mode."""
-        assert self.mode == other.mode
-        own = (self.late_of_own_doing, other.late_of_own_doing)
-        sums = {
-            name: getattr(self, name) + getattr(other, name)
-            for name in self.__struct_fields__
-            if name not in ("mode", "late_of_own_doing")
-        }
-        together = None if None in own else sum(one or 0 for one in own)
-        return msgspec.structs.replace(self, **sums, late_of_own_doing=together)
+        """Those of the turns of both, which are of the same mode."""
+        assert self.mode == other.mode, f"ticks of {self.mode} and of {other.mode}"
+        sums = {}
+        for name in self.__struct_fields__:
+            if name != "mode":
+                one, more = getattr(self, name), getattr(other, name)
+                sums[name] = None if one is None or more is None else one + more
+        return msgspec.structs.replace(self, **sums)
 
 
 class SwitchingService:
@@ -145,7 +143,9 @@ class SwitchingService:
         self._pass = 0
 
     async def take_turns(self, switches: int, pauses: random.Random) -> list[dict[Mode, Ticks]]:
-        """Every mode in turn, until each but `steady` has made `switches`; all have about as many ticks.
+        """The ticks of each round, by mode: all modes have a turn in it, and about as many ticks.
+
+        There are as many rounds as it takes until each mode but `steady` has made `switches`.
 
         Raises what a switch raises.
         """
@@ -153,14 +153,17 @@ class SwitchingService:
         for first in range(0, switches, SWITCHES_A_TURN):
             count = min(SWITCHES_A_TURN, switches - first)
             anew = await self.run("anew", switches=count, ticks=0, pauses=pauses)
-            ticks = len(anew.latency_ns) - TICKS_AFTER
+            ticks = len(anew.latency_ns)
             steady = await self.run("steady", switches=0, ticks=ticks, pauses=pauses)
             loaded = await self.run("loaded", switches=count, ticks=ticks, pauses=pauses)
             rounds.append({"steady": steady, "loaded": loaded, "anew": anew})
         return rounds
 
     async def run(self, mode: Mode, *, switches: int, ticks: int, pauses: random.Random) -> Ticks:
-        """Ticks at the rate until `switches` are done, at least `ticks`; raises what a switch raises."""
+        """Ticks at the rate until TICKS_AFTER the last of `switches`, at least `ticks`.
+
+        `pauses` draws how long after a switch the next is asked for. Raises what a switch raises.
+        """
         found = Ticks(mode)
         work = asyncio.create_task(self.switcher.run())
         if mode == "loaded" and self.publisher.models.previous is None:
@@ -168,11 +171,17 @@ class SwitchingService:
         changes = asyncio.create_task(self._switches(mode, switches, found, pauses))
         gc.collect()
         gc.freeze()  # as the service does at its start; automatic collection stays on
+        enough: int | None = None
+
+        def ended() -> bool:
+            nonlocal enough
+            if enough is None and changes.done():
+                enough = max(ticks, len(found.latency_ns) + TICKS_AFTER)
+            return enough is not None and len(found.latency_ns) >= enough
+
         try:
-            await self._tick_until(lambda: changes.done() and len(found.latency_ns) >= ticks, found)
+            await self._tick_until(ended, found)
             await changes
-            enough = len(found.latency_ns) + TICKS_AFTER
-            await self._tick_until(lambda: len(found.latency_ns) >= enough, found)
         finally:
             for task in (changes, work):
                 task.cancel()
@@ -260,7 +269,7 @@ class SwitchingService:
             got.append(passes * frames + place)
             titles.append(f"{prediction.model}@{prediction.model_version}")
         expected = set(found.expected)
-        late, own = _late(found)
+        late, late_with_core = _late(found)
         return SwitchCounts(
             mode=found.mode,
             turns=1,
@@ -270,8 +279,8 @@ class SwitchingService:
             missed=len(expected - set(got)),
             doubled=len(got) - len(set(got)),
             late=late,
+            late_with_core=late_with_core,
             turns_with_late=int(late > 0),
-            late_of_own_doing=own,
         )
 
 
@@ -279,25 +288,33 @@ _prediction_decoder = msgspec.json.Decoder(Prediction)
 
 
 def _late(found: Ticks) -> tuple[int, int | None]:
-    """Ticks that were late; and those late without the time that somebody else had the core."""
-    latency = np.fromiter(found.latency_ns, np.int64)
-    late = int((latency > LATE_NS).sum())
+    """Ticks that were late; and those that would have been with a core all the time, None where unknown.
+
+    Ticks queue: each begins when it is due or, where that is later, when the one before it is done. So the
+    latency with a core is that of a queue (Lindley's recursion) whose ticks take what they took less the
+    time without a core.
+    """
+    late = sum(latency_ns > LATE_NS for latency_ns in found.latency_ns)
     if not hasattr(resource, "RUSAGE_THREAD"):
         return late, None
-    own, carried = 0, 0
-    for took_ns, lost_ns, before_ns in zip(
-        latency.tolist(), found.without_core_ns, np.roll(latency, 1).tolist(), strict=True
-    ):
-        # A tick that was due before the one ahead of it was done waits for what that one waited for.
-        carried = lost_ns + (carried if before_ns > INTERVAL_NS else 0)
-        own += took_ns - carried > LATE_NS
-    return late, own
+    late_with_core = before_ns = with_core_ns = 0
+    for latency_ns, lost_ns in zip(found.latency_ns, found.without_core_ns, strict=True):
+        # From when this tick was due until the one before it was done; below 0 where that was done first.
+        queued_ns = before_ns - INTERVAL_NS
+        # Between two ticks a loss delays nothing. How much of it fell there is not known: as much as could.
+        delay_ns = max(0, lost_ns + min(0, queued_ns))
+        took_ns = latency_ns - max(0, queued_ns) - delay_ns
+        with_core_ns = max(0, with_core_ns - INTERVAL_NS) + took_ns
+        late_with_core += with_core_ns > LATE_NS
+        before_ns = latency_ns
+    return late, late_with_core
 
 
 def _core_watch() -> Callable[[], int]:
-    """Nanoseconds since it was asked last in which this thread would have run and did not.
+    """A function that tells how many nanoseconds since its last call this thread was without a core.
 
-    0 where the thread has slept meanwhile, by its own will, and where the system does not tell.
+    0 where the thread has slept meanwhile, by its own will, and where the system does not tell. Call it on
+    the thread that made it.
     """
     which = getattr(resource, "RUSAGE_THREAD", None)
     if which is None:

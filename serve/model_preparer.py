@@ -23,7 +23,7 @@ from inference.preparation import Preparation, PreparationRequest, Words
 from lob.errors import ArtifactError, InputError
 from serve.admin_access import TOKEN_VARIABLE
 from serve.preparation_worker import SIZE_BYTES, Refusal
-from serve.spare_cores import leave_spare_cores_to, let_give_way
+from serve.process_scheduling import leave_spare_cores_to, let_give_way
 from serve.turns import Turns
 
 TIMEOUT_S: Final = 300.0
@@ -69,6 +69,8 @@ class ModelPreparer:
                 except OSError as error:  # no descriptor, memory or folder for temporary files is left
                     reason = f"the process that makes it ready cannot be started: {error.strerror or error}"
                     break
+                if worker is None:
+                    break
                 answer, words = await worker.ask(line, self._timeout_s)
                 if isinstance(answer, Preparation):
                     return answer, words
@@ -88,13 +90,14 @@ class ModelPreparer:
             if self._worker is not None:
                 await self._worker.close()
 
-    async def _running_worker(self) -> "Worker":
+    async def _running_worker(self) -> "Worker | None":
+        """The process to ask, started where there is none; None where this was closed meanwhile."""
         if self._worker is None or self._worker.has_ended():
             if self._worker is not None:
                 await self._worker.close()
             self._worker = await Worker.start(self._turns)
             await self._turns.give_way()
-        return self._worker
+        return None if self._closed else self._worker
 
 
 class Worker:
@@ -126,7 +129,8 @@ class Worker:
             opened.enter_context(channel)
             channel.setblocking(False)
             with its_end:
-                # Not asyncio's: that takes milliseconds of a turn, for it copies this process's page tables.
+                # Not the event loop's own: uvloop's forks, which copies this process's page tables and takes
+                # milliseconds of a turn.
                 process = subprocess.Popen(
                     # -P, or a folder `serve` or `lob` of the working directory would be run instead of ours
                     (sys.executable, "-P", "-m", "serve.preparation_worker"),
@@ -135,8 +139,8 @@ class Worker:
                     stderr=errors,
                     env={name: value for name, value in os.environ.items() if name != TOKEN_VARIABLE},
                 )
-            # Before it is more than one thread, as it is once it imports numpy.
-            with suppress(ProcessLookupError):
+            # While it is one thread: numpy's import starts more, and they inherit this.
+            with suppress(OSError):  # it has ended already, or the system does not allow it
                 let_give_way(process.pid)
             return cls(process, channel, errors, opened.pop_all(), turns)
 
@@ -145,10 +149,10 @@ class Worker:
         return self.process.poll() is not None
 
     async def ask(self, line: bytes, timeout_s: float) -> tuple[Preparation | Refusal | None, Words]:
-        """What answers `line`; None where the process ended, or was killed for its answer.
+        """What answers `line`, and the packed weights with it; None where the process ended or was killed.
 
-        It is killed where the answer takes longer than `timeout_s`, where it is none, and where nobody waits
-        for it any more.
+        It is killed where the answer takes longer than `timeout_s` or cannot be read, and where the caller is
+        cancelled: what came after that would be taken for the answer to the next request.
         """
         try:
             async with asyncio.timeout(timeout_s):

@@ -1,8 +1,8 @@
 """The process in which models are made ready; its standard input and output are one socket, to the service.
 
-A request is a line of JSON. An answer is JSON behind its size, SIZE_BYTES little-endian bytes, and then a
-model's packed weights as they lie in memory. The process ends when its input does, or when nothing was asked
-for a while: it holds as much memory as a service.
+A request is a line of JSON. An answer is the size of its JSON (SIZE_BYTES bytes, little-endian), that JSON,
+and a model's packed weights as they lie in memory. The process ends when its input does, or when nothing was
+asked for a while: it holds as much memory as a service.
 """
 
 import os

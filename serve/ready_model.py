@@ -2,9 +2,9 @@
 
 Nearly all of it happens in a process of its own (`serve.model_preparer`). What is left here is to take the
 packed weights, and some rows with them: on the event loop, a step of a fraction of a millisecond a turn. Only
-what takes longer than that is done on a thread: a session of onnxruntime, and a kernel that this process has
-not run yet. Python code on a thread gives the interpreter's lock back when asked only after
-`sys.getswitchinterval()`, 5 ms by default; meanwhile that is `TURN_S`.
+what takes longer than that is done on a thread: opening a session of onnxruntime, and loading kernels that
+this process has not run yet. Python code on a thread gives the interpreter's lock back when asked only after
+`sys.getswitchinterval()`, 5 ms by default; while that thread runs it is `TURN_S`.
 """
 
 import asyncio
@@ -107,11 +107,11 @@ class ModelSource:
         words: Words,
         loaded: Sequence[PlacedModel],
     ) -> Engine:
-        """An engine for what was prepared, warm on `rows` of no symbol."""
+        """An engine for what was prepared, whose model is warm: one of `loaded`, or a new one on `rows`."""
         artifact = preparation.artifact
         same = next((one.engine for one in loaded if one.artifact.sha256 == artifact.sha256), None)
         if same is not None:
-            return same.another(rows.window)
+            return same
         if not any(_runs_as(one.engine, preparation) for one in loaded):
             return await asyncio.to_thread(_taken_and_warm, preparation, words, rows)
         engine = take(preparation, words, rows.window)
@@ -137,7 +137,10 @@ class ModelSource:
 
 @contextmanager
 def _short_turns() -> Iterator[None]:
-    """Give the interpreter's lock back soon; one thread at a time does this, and its caller sees to that."""
+    """Have threads give the interpreter's lock back soon; the caller sees to it that one at a time does this.
+
+    The interval is the whole process's.
+    """
     before = sys.getswitchinterval()
     sys.setswitchinterval(min(before, TURN_S))
     try:
@@ -163,7 +166,7 @@ def _warm(engine: Engine, rows: RowPath, artifact: Artifact) -> None:
 
 
 def _runs_as(engine: Engine, preparation: Preparation) -> bool:
-    """Whether `engine` runs the kernels that what was prepared needs, with other weights."""
+    """Whether `engine` runs the kernels that the prepared model needs."""
     if preparation.sizes is None or not isinstance(engine, FusedEngine):
         return False
     packed = engine.packed()

@@ -19,8 +19,7 @@ from bench.frame_source import kept_in_memory, seeded_source
 from bench.harness import Measured, TableRow
 from bench.machine import describe_machine, load_average, preemptions_since, preemptions_so_far
 from bench.pinning import pinned_to
-from bench.repeated_runs import RepeatedRuns
-from bench.report import Report, machine_report, print_report, report_of
+from bench.report import Report, machine_report, print_report, report_of, result_of
 from bench.switching import Mode, SwitchCounts, SwitchingService, Ticks
 from bench.terminal import table_console
 from bench.weights import Block, Size
@@ -89,7 +88,7 @@ def command(
     `steady` has no switches: what is late there, the machine makes late. `loaded` switches to and fro
     between two models that are in memory, as a rollback does; `anew` among three versions, each read from
     the disk, verified and probed by another process at every switch. Both warm the model that comes in on
-    the last 100 rows. The three take turns of 25 switches, and have as many ticks. A tick is a delta of 3
+    the last 100 rows. The three take turns of 25 switches, with as many ticks each. A tick is a delta of 3
     bids and 3 asks every 0.2 ms, its latency from its intended time to its publication, with one
     subscriber; a switch from its request to the moment it has happened. The garbage collector is on, as
     in the service. Weights are random, which needs the training extra.
@@ -117,10 +116,10 @@ def command(
     modes = list(found[0])
     counts = [reduce(add, (service[0].counts(turns[mode]) for turns in found)) for mode in modes]
     model = models[0].partition(VERSION_MARK)[0]
-    runs = [_measured(turns, model) for turns in found]
+    measured_ones = _measured(found, model)
     targets = [_verdict(one, counts[0]) for one in counts[1:]]
     report = report_of(
-        RepeatedRuns(runs=runs).results(),
+        [result_of([one]) for one in measured_ones],
         machine_report(
             machine,
             [],
@@ -137,7 +136,7 @@ def command(
         click.echo(msgspec.json.encode(SwitchReport(**fields, switching=counts)))
         return
     console = table_console()
-    print_report(report, [one.subject.method for one in runs[0]], console, ratios=targets)
+    print_report(report, [one.subject.method for one in measured_ones], console, ratios=targets)
     console.print(_table(counts))
 
 
@@ -157,8 +156,11 @@ def _install_versions(folder: Path, size: Size, block: Block, seed: int) -> list
     return names
 
 
-def _measured(turns: Mapping[Mode, Ticks], model: str) -> list[Measured]:
-    """Ticks of each mode, then the switches themselves."""
+def _measured(rounds: Sequence[Mapping[Mode, Ticks]], model: str) -> list[Measured]:
+    """Ticks of each mode, then the switches themselves; those of all turns together.
+
+    No median of the turns: what is late in a few of them is what is looked for.
+    """
     methods = {
         "steady": "no switches",
         "loaded": "while models that are loaded take over from each other",
@@ -172,9 +174,9 @@ def _measured(turns: Mapping[Mode, Ticks], model: str) -> list[Measured]:
                 precision="float32",
                 method=f"a frame every 0.2 ms, from its intended time to publication, {methods[mode]}",
             ),
-            durations_ns=np.fromiter(one.latency_ns, np.int64),
+            durations_ns=np.concatenate([np.array(turns[mode].latency_ns, np.int64) for turns in rounds]),
         )
-        for mode, one in turns.items()
+        for mode in rounds[0]
     ]
     switches = [
         Measured(
@@ -184,22 +186,22 @@ def _measured(turns: Mapping[Mode, Ticks], model: str) -> list[Measured]:
                 precision="float32",
                 method="from the request of a switch until it has happened",
             ),
-            durations_ns=np.array(one.switch_ns, np.int64),
+            durations_ns=np.concatenate([np.array(turns[mode].switch_ns, np.int64) for turns in rounds]),
         )
-        for mode, one in turns.items()
-        if one.switch_ns
+        for mode, first in rounds[0].items()
+        if first.switch_ns
     ]
     return [*ticks, *switches]
 
 
 def _verdict(counts: SwitchCounts, steady: SwitchCounts) -> str:
     wrong = counts.missed + counts.doubled + counts.late
-    own = counts.late_of_own_doing
-    taken = "" if own is None else f", {own} of them not for want of a core"
+    own = counts.late_with_core
+    cause = "" if own is None else f" ({own} not for want of a core)"
     return (
         f"{counts.mode}: {counts.switches:,} switches, {counts.ticks:,} ticks: {counts.missed} missed, "
-        f"{counts.doubled} doubled, {counts.late} late, in {counts.turns_with_late} of {counts.turns} turns"
-        f"{taken}; target 0{' (missed)' if wrong else ''}; without a switch {steady.late} late of "
+        f"{counts.doubled} doubled, {counts.late} late{cause}, in {counts.turns_with_late} of {counts.turns} "
+        f"turns; target 0{' (missed)' if wrong else ''}; without a switch {steady.late} late of "
         f"{steady.ticks:,}, in {steady.turns_with_late} turns"
     )
 

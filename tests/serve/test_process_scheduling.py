@@ -1,4 +1,4 @@
-"""Another process leaves the event loop's core alone."""
+"""Another process gives way to this one, and leaves the event loop's core alone."""
 
 import os
 import subprocess
@@ -8,13 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from serve.spare_cores import _last_core, leave_spare_cores_to
+from serve.process_scheduling import LOWEST_PRIORITY, _last_core, leave_spare_cores_to, let_give_way
 
 pytestmark = pytest.mark.skipif(
     not hasattr(os, "sched_setaffinity") or len(os.sched_getaffinity(0)) < 2,
     reason="asks Linux' scheduler, with a core to spare",
 )
-
 
 TWO_THREADS = "import threading; threading.Thread(target=input).start(); print(flush=True)"
 
@@ -61,8 +60,17 @@ def test_it_leaves_the_core_that_the_loop_ran_on_last(other: int, own: set[int])
 def test_where_no_core_is_left_nothing_changes(
     other: int, own: set[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("serve.spare_cores.os.cpu_count", lambda: 1)
+    monkeypatch.setattr("serve.process_scheduling.os.cpu_count", lambda: 1)
     os.sched_setaffinity(0, {0})
     before = os.sched_getaffinity(other)
     leave_spare_cores_to(other)
     assert os.sched_getaffinity(other) == before
+
+
+def test_where_there_is_no_idle_policy_it_has_the_lowest_priority(
+    other: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr("serve.process_scheduling.os.SCHED_IDLE")
+    let_give_way(other)
+    assert os.sched_getscheduler(other) == os.SCHED_OTHER
+    assert os.getpriority(os.PRIO_PROCESS, other) == LOWEST_PRIORITY
