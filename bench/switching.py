@@ -27,9 +27,11 @@ from time import perf_counter_ns, thread_time_ns
 from typing import Final, Literal, Self
 
 import msgspec
+import numpy as np
 
 from bench.delta_stream import INTERVAL_MS
 from bench.frame_source import FrameSource
+from bench.samples import Samples
 from inference.pipeline import Pipeline
 from inference.prediction import Prediction
 from inference.registry import load_model
@@ -107,6 +109,15 @@ class SwitchCounts(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.structs.replace(self, **sums)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Turn:
+    """One turn of a mode: what was wrong with its ticks, and how long ticks and switches took."""
+
+    counts: SwitchCounts
+    latency_ns: Samples  # (ticks,)
+    switch_ns: Samples  # (switches,)
+
+
 class SwitchingService:
     """One symbol of a service on `source`, its models in `models_dir`; call it within one event loop."""
 
@@ -142,22 +153,29 @@ class SwitchingService:
         self._updates = [_update_id(frame) for frame in self._frames]
         self._pass = 0
 
-    async def take_turns(self, switches: int, pauses: random.Random) -> list[dict[Mode, Ticks]]:
-        """The ticks of each round, by mode: all modes have a turn in it, and about as many ticks.
+    async def take_turns(self, switches: int, pauses: random.Random) -> list[dict[Mode, Turn]]:
+        """What came of each round, by mode: all modes have a turn in it, and about as many ticks.
 
         There are as many rounds as it takes until each mode but `steady` has made `switches`.
 
         Raises what a switch raises.
         """
-        rounds: list[dict[Mode, Ticks]] = []
+        rounds: list[dict[Mode, Turn]] = []
         for first in range(0, switches, SWITCHES_A_TURN):
             count = min(SWITCHES_A_TURN, switches - first)
             anew = await self.run("anew", switches=count, ticks=0, pauses=pauses)
             ticks = len(anew.latency_ns)
             steady = await self.run("steady", switches=0, ticks=ticks, pauses=pauses)
             loaded = await self.run("loaded", switches=count, ticks=ticks, pauses=pauses)
-            rounds.append({"steady": steady, "loaded": loaded, "anew": anew})
+            rounds.append({one.mode: self._counted(one) for one in (steady, loaded, anew)})
         return rounds
+
+    def _counted(self, found: Ticks) -> Turn:
+        return Turn(
+            counts=self.counts(found),
+            latency_ns=np.array(found.latency_ns, np.int64),
+            switch_ns=np.array(found.switch_ns, np.int64),
+        )
 
     async def run(self, mode: Mode, *, switches: int, ticks: int, pauses: random.Random) -> Ticks:
         """Ticks at the rate until TICKS_AFTER the last of `switches`, at least `ticks`.

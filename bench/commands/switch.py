@@ -20,7 +20,7 @@ from bench.harness import Measured, TableRow
 from bench.machine import describe_machine, load_average, preemptions_since, preemptions_so_far
 from bench.pinning import pinned_to
 from bench.report import Report, machine_report, print_report, report_of, result_of
-from bench.switching import Mode, SwitchCounts, SwitchingService, Ticks
+from bench.switching import Mode, SwitchCounts, SwitchingService, Turn
 from bench.terminal import table_console
 from bench.weights import Block, Size
 from inference.engines.selection import ENGINE_NAMES
@@ -102,7 +102,7 @@ def command(
         before = preemptions_so_far()
         service: list[SwitchingService] = []
 
-        async def measured() -> list[dict[Mode, Ticks]]:
+        async def measured() -> list[dict[Mode, Turn]]:
             service.append(SwitchingService(source, folder / "models", models, engine))
             try:
                 return await service[0].take_turns(switches, random.Random(seed))  # noqa: S311
@@ -114,7 +114,7 @@ def command(
     if found is None:
         raise InputError("stopped before the end")
     modes = list(found[0])
-    counts = [reduce(add, (service[0].counts(turns[mode]) for turns in found)) for mode in modes]
+    counts = [reduce(add, (turns[mode].counts for turns in found)) for mode in modes]
     model = models[0].partition(VERSION_MARK)[0]
     measured_ones = _measured(found, model)
     targets = [_verdict(one, counts[0]) for one in counts[1:]]
@@ -156,7 +156,7 @@ def _install_versions(folder: Path, size: Size, block: Block, seed: int) -> list
     return names
 
 
-def _measured(rounds: Sequence[Mapping[Mode, Ticks]], model: str) -> list[Measured]:
+def _measured(rounds: Sequence[Mapping[Mode, Turn]], model: str) -> list[Measured]:
     """Ticks of each mode, then the switches themselves; those of all turns together.
 
     No median of the turns: what is late in a few of them is what is looked for.
@@ -174,7 +174,7 @@ def _measured(rounds: Sequence[Mapping[Mode, Ticks]], model: str) -> list[Measur
                 precision="float32",
                 method=f"a frame every 0.2 ms, from its intended time to publication, {methods[mode]}",
             ),
-            durations_ns=np.concatenate([np.array(turns[mode].latency_ns, np.int64) for turns in rounds]),
+            durations_ns=np.concatenate([turns[mode].latency_ns for turns in rounds]),
         )
         for mode in rounds[0]
     ]
@@ -186,10 +186,10 @@ def _measured(rounds: Sequence[Mapping[Mode, Ticks]], model: str) -> list[Measur
                 precision="float32",
                 method="from the request of a switch until it has happened",
             ),
-            durations_ns=np.concatenate([np.array(turns[mode].switch_ns, np.int64) for turns in rounds]),
+            durations_ns=np.concatenate([turns[mode].switch_ns for turns in rounds]),
         )
         for mode, first in rounds[0].items()
-        if first.switch_ns
+        if first.counts.switches
     ]
     return [*ticks, *switches]
 
