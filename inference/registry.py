@@ -132,11 +132,17 @@ def load_model(model: str, models_dir: Path | None = None) -> Artifact:
     """
     if os.sep in model or (os.altsep and os.altsep in model) or model in {".", ".."}:
         return load_artifact(Path(model))
-    return load_named(model, models_dir)
+    hint = f"; to take the directory, write ./{model}" if (Path(model) / MANIFEST_FILE).is_file() else ""
+    return _load_named(model, models_dir, f"; or a path to an artifact's directory{hint}")
 
 
 def load_named(model: str, models_dir: Path | None = None) -> Artifact:
     """As `load_model`, and never a path."""
+    return _load_named(model, models_dir, "")
+
+
+def _load_named(model: str, models_dir: Path | None, besides: str) -> Artifact:
+    """The artifact of that name; where there is none, the error ends with `besides`, what else is taken."""
     name, version = split_name(model)
     for folder in model_folders(models_dir):
         directory = _directory_of(folder, name, version)
@@ -149,11 +155,8 @@ def load_named(model: str, models_dir: Path | None = None) -> Artifact:
             _require(manifest, "version", artifact.manifest.version, version or directory.name)
         return artifact
     folders = " and ".join(str(folder) for folder in model_folders(models_dir))
-    hint = f"; to take the directory, write ./{model}" if (Path(model) / MANIFEST_FILE).is_file() else ""
-    raise ArtifactError(
-        f"model: {model!r} came, known in {folders}: {', '.join(known_models(models_dir)) or 'none'}; "
-        f"or a path to an artifact's directory{hint}"
-    )
+    known = ", ".join(known_models(models_dir)) or "none"
+    raise ArtifactError(f"model: {model!r} came, known in {folders}: {known}{besides}")
 
 
 def _models_of(folder: Path) -> Iterator[tuple[str, Path]]:

@@ -127,7 +127,7 @@ class ModelSwitcher:
                 self.symbols[symbol].begin_shadow(one, self._shadow_sink)
                 self.symbols[symbol].wake()
                 await self._turns.give_way()
-            return await self.view()
+        return await self.view()
 
     async def end_shadow(self, symbols: Sequence[str]) -> SwitcherView:
         """Let nothing answer in the shadow for `symbols` (none: all)."""
@@ -136,7 +136,7 @@ class ModelSwitcher:
                 self.symbols[symbol].end_shadow()
                 self.symbols[symbol].wake()
                 await self._turns.give_way()
-            return await self.view()
+        return await self.view()
 
     async def view(self) -> SwitcherView:
         """Which model has which place; each symbol's are those of one instant."""

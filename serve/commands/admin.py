@@ -198,8 +198,9 @@ def _text(view: SwitcherView) -> str:
         if one.shadow is not None:
             counted = one.shadow
             lines.append(
-                f"  {_title(counted.model)} in the shadow: {counted.answered:,} rows answered, of them "
-                f"{counted.agreed:,} alike, {counted.unanswered + counted.not_finite:,} not"
+                f"  {_title(counted.model)} in the shadow: {counted.answered:,} rows answered, "
+                f"{counted.agreed:,} of them alike in every direction; "
+                f"{counted.unanswered + counted.not_finite:,} not answered"
             )
     if view.known:
         lines.append(f"known: {', '.join(view.known)}")

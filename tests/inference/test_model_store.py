@@ -146,6 +146,14 @@ def test_a_name_never_leads_out_of_the_directory(store: ModelStore, name: str) -
         load_named(name, store.directory)
 
 
+def test_a_path_is_offered_only_where_one_is_taken(store: ModelStore) -> None:
+    with pytest.raises(ArtifactError, match="or a path to an artifact's directory"):
+        load_model("huge", store.directory)
+    with pytest.raises(ArtifactError, match="'huge' came, known in") as caught:
+        load_named("huge", store.directory)
+    assert "or a path" not in str(caught.value)
+
+
 def test_two_commands_do_not_change_a_directory_at_once(store: ModelStore) -> None:
     with folder_lock(store.directory, LOCK_FILE), pytest.raises(ArtifactError, match="one at a time"):
         store.activate("tiny", "2")

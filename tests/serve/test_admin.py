@@ -197,14 +197,15 @@ async def test_a_model_in_the_shadow_is_recorded_and_counted_and_never_published
 ) -> None:
     log = ShadowLogConfig(directory=tmp_path / "shadow", interval_s=0.01)
     async with running(scripted_exchange, versions_dir, shadow_log=log) as one:
-        await one.ask("shadow", model="tiny", version="2")
+        begun = await one.ask("shadow", model="tiny", version="2")
+        assert begun["operation"] == ""  # it is done, and the next change may come
         messages = await one.play(market_frames[:60])
         async with asyncio.timeout(10):
             while one.service.shadow_log.written < len(titles(messages)):
                 await asyncio.sleep(0.01)
         metrics = (await one.web.get("/metrics")).text
         view = await one.ask("shadow", method="DELETE")
-        assert view["symbols"][0]["shadow"] is None
+        assert (view["operation"], view["symbols"][0]["shadow"]) == ("", None)
     assert set(titles(messages)) == {"tiny@1"}
     lines = (tmp_path / "shadow" / "shadow.jsonl").read_text().splitlines()
     records = [json.loads(line) for line in lines]

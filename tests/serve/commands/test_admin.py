@@ -9,6 +9,8 @@ from click.testing import CliRunner
 
 from mambalob import main
 from serve.admin_access import TOKEN_VARIABLE, AdminToken
+from serve.commands.admin import _text
+from serve.model_views import PlaceView, ShadowView, SwitcherView, SymbolModelsView
 from serve.service import Service, ServiceConfig
 
 pytestmark = pytest.mark.anyio
@@ -64,6 +66,23 @@ async def test_models_are_listed_changed_and_rolled_back(versions_dir, token_fil
     finally:
         service.stop()
         await task
+
+
+def test_rows_without_an_answer_are_not_counted_as_answers_that_differ() -> None:
+    place = PlaceView(model="tiny", model_version="2", engine="fused")
+    shadow = ShadowView(model=place, answered=1_000, agreed=900, unanswered=5, not_finite=2)
+    one = SymbolModelsView(
+        symbol="BTCUSDT",
+        serving=place,
+        previous=None,
+        incoming=None,
+        refusal="",
+        switches=0,
+        shadow=shadow,
+    )
+    assert _text(SwitcherView(operation="", failures=0, symbols=[one])).endswith(
+        "tiny@2 in the shadow: 1,000 rows answered, 900 of them alike in every direction; 7 not answered"
+    )
 
 
 @pytest.mark.parametrize(
