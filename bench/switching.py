@@ -58,6 +58,9 @@ LONGEST_PAUSE_S: Final = 0.01
 SWITCHES_A_TURN: Final = 25
 """Of one mode, before the next mode has its turn; for `anew` about a second."""
 
+OnProgress = Callable[[int, int], None]
+"""Told how many switches of how many each mode has made."""
+
 Mode = Literal["steady", "loaded", "anew"]
 """No switches; to and from a model that is loaded already; to one that is read from the disk each time."""
 
@@ -153,7 +156,9 @@ class SwitchingService:
         self._updates = [_update_id(frame) for frame in self._frames]
         self._pass = 0
 
-    async def take_turns(self, switches: int, pauses: random.Random) -> list[dict[Mode, Turn]]:
+    async def take_turns(
+        self, switches: int, pauses: random.Random, on_progress: OnProgress | None = None
+    ) -> list[dict[Mode, Turn]]:
         """What came of each round, by mode: all modes have a turn in it, and about as many ticks.
 
         There are as many rounds as it takes until each mode but `steady` has made `switches`.
@@ -168,6 +173,8 @@ class SwitchingService:
             steady = await self.run("steady", switches=0, ticks=ticks, pauses=pauses)
             loaded = await self.run("loaded", switches=count, ticks=ticks, pauses=pauses)
             rounds.append({one.mode: self._counted(one) for one in (steady, loaded, anew)})
+            if on_progress is not None:
+                on_progress(first + count, switches)
         return rounds
 
     def _counted(self, found: Ticks) -> Turn:

@@ -21,7 +21,7 @@ from bench.machine import describe_machine, load_average, preemptions_since, pre
 from bench.pinning import pinned_to
 from bench.report import Report, machine_report, print_report, report_of, result_of
 from bench.switching import Mode, SwitchCounts, SwitchingService, Turn
-from bench.terminal import table_console
+from bench.terminal import table_console, timing_progress
 from bench.weights import Block, Size
 from inference.engines.selection import ENGINE_NAMES
 from inference.model_store import ModelStore
@@ -101,11 +101,12 @@ def command(
         source = kept_in_memory(seeded_source(seed), FRAMES)
         before = preemptions_so_far()
         service: list[SwitchingService] = []
+        on_progress = stack.enter_context(timing_progress())
 
         async def measured() -> list[dict[Mode, Turn]]:
             service.append(SwitchingService(source, folder / "models", models, engine))
             try:
-                return await service[0].take_turns(switches, random.Random(seed))  # noqa: S311
+                return await service[0].take_turns(switches, random.Random(seed), on_progress)  # noqa: S311
             finally:
                 await service[0].switcher.stop()
 
@@ -208,9 +209,10 @@ def _verdict(counts: SwitchCounts, steady: SwitchCounts) -> str:
 
 def _table(counts: Sequence[SwitchCounts]) -> Table:
     table = Table(title="ticks", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
-    for name in SwitchCounts.__struct_fields__:
-        table.add_column(name.replace("_", " "), justify="left" if name == "mode" else "right")
+    table.add_column("")
     for one in counts:
-        values = (getattr(one, name) for name in SwitchCounts.__struct_fields__)
-        table.add_row(*(f"{value:,}" if isinstance(value, int) else str(value or "?") for value in values))
+        table.add_column(one.mode, justify="right")
+    for name in SwitchCounts.__struct_fields__[1:]:
+        values = (getattr(one, name) for one in counts)
+        table.add_row(name.replace("_", " "), *("?" if value is None else f"{value:,}" for value in values))
     return table
