@@ -15,6 +15,8 @@ from training.metrics import Floats, Integers, direction_auc
 
 BLOCK_ROWS = 500
 RESAMPLES = 400
+FEWEST_ROWS = 5 * BLOCK_ROWS
+"""Of fewer blocks a resample is hardly another one, and an interval would say too much."""
 CONFIDENCE = 0.95
 
 

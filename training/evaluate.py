@@ -17,6 +17,7 @@ from lob.errors import InputError
 from training.baselines import LogisticBaseline, fit_microprice_rule, prior_log_probabilities
 from training.bootstrap import (
     BLOCK_ROWS,
+    FEWEST_ROWS,
     RESAMPLES,
     BlockResamples,
     Interval,
@@ -260,7 +261,9 @@ def compare(
     labels: NDArray[np.integer],
 ) -> Iterator[Comparison]:
     """The models' mean log loss and direction AUC against those of the baselines that have one."""
-    resamples = BlockResamples(len(labels), block_rows=BLOCK_ROWS, resamples=RESAMPLES, seed=0)
+    rows = len(labels)
+    count = RESAMPLES if rows >= FEWEST_ROWS else 0
+    resamples = BlockResamples(rows, block_rows=BLOCK_ROWS, resamples=count, seed=0)
     ours = np.mean([model.log_losses(labels) for model in models], axis=0)
     prior = Answers(method=MAJORITY, logits=np.tile(log_prior, (len(labels), 1)), temperature=1.0)
     for baseline in (prior, *logistic):

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from rich.table import Table
 
+from training.bootstrap import FEWEST_ROWS
 from training.evaluation import HorizonEvaluation, StreamEvaluation
 
 COLUMNS: tuple[tuple[str, str], ...] = (
@@ -22,7 +23,8 @@ NOTES = (
     "15 bins of equal width. direction AUC: up against down on the rows that moved, of the log odds "
     "(the microprice rule: of microprice - mid). macro F1, MCC, accuracy: by the greatest probability; "
     "over prior: macro F1 by the greatest ratio of probability to training share. Differences: mean over the "
-    "seeds, in brackets the 95 % interval of a moving-block bootstrap (blocks of 500 rows)."
+    "seeds, in brackets the 95 % interval of a moving-block bootstrap (blocks of 500 rows; none for fewer "
+    "than five of them)."
 )
 
 
@@ -60,12 +62,14 @@ def spread(values: Sequence[float | None]) -> str:
 def comparison_lines(horizon: HorizonEvaluation) -> Iterator[str]:
     """`log loss less that of logistic, all streams: -0.012 [-0.020, -0.003]` for each comparison."""
     for each in horizon.comparisons:
-        if each.difference is None or each.low is None or each.high is None:
+        if each.difference is None:
             continue
-        yield (
-            f"{each.score} less that of {each.against}: "
-            f"{each.difference:+.3f} [{each.low:+.3f}, {each.high:+.3f}]"
-        )
+        bounds = "(no interval)"
+        if each.low is not None and each.high is not None:
+            bounds = f"[{each.low:+.3f}, {each.high:+.3f}]"
+        elif horizon.rows < FEWEST_ROWS:
+            bounds = f"(no interval: {horizon.rows:,} rows, it takes {FEWEST_ROWS:,})"
+        yield f"{each.score} less that of {each.against}: {each.difference:+.3f} {bounds}"
 
 
 def rich_tables(stream: StreamEvaluation) -> Iterator[Table]:

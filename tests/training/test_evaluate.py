@@ -8,6 +8,7 @@ import pytest
 from sklearn.metrics import log_loss as reference_log_loss
 
 from tests.training.plain_rows import served_rows
+from training.bootstrap import FEWEST_ROWS
 from training.calibration import fit_temperature
 from training.dataset import read_dataset
 from training.evaluate import POOLED, evaluate_streams, fit_logistic_baselines, gathered
@@ -16,7 +17,7 @@ from training.held_out import recorded_streams, run_forecasts
 from training.metrics import direction_auc, log_softmax
 from training.plots import draw_evaluation
 from training.pool import LabelledStream
-from training.report import markdown_tables, rich_tables
+from training.report import comparison_lines, markdown_tables, rich_tables
 from training.run_directory import read_run
 
 
@@ -85,9 +86,29 @@ def test_the_comparisons_are_means_over_the_seeds(evaluation: Evaluation) -> Non
             field = {"log loss": "log_loss", "direction AUC": "direction_auc"}[comparison.score]
             ours = np.mean([getattr(each, field) for each in seeds])
             assert comparison.difference == pytest.approx(ours - getattr(scores[comparison.against], field))
+
+
+def test_so_few_rows_get_no_interval(evaluation: Evaluation) -> None:
+    (stream,) = evaluation.streams
+    for horizon in stream.horizons:
+        assert {(each.low, each.high) for each in horizon.comparisons} == {(None, None)}
+        lines = list(comparison_lines(horizon))
+        assert len(lines) == len(horizon.comparisons)
+        assert lines[0].endswith(f"(no interval: {horizon.rows:,} rows, it takes {FEWEST_ROWS:,})")
+
+
+def test_enough_rows_get_one(
+    trained_run: Path, streams: list[LabelledStream], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("training.evaluate.FEWEST_ROWS", 1)
+    forecasts = run_forecasts(trained_run, streams[:1], "test")
+    found = evaluate_streams("tiny", read_run(trained_run), streams, streams[:1], forecasts, part="test")
+    for horizon in found.streams[0].horizons:
+        for comparison in horizon.comparisons:
             assert comparison.low is not None
             assert comparison.high is not None
             assert comparison.low <= comparison.high
+        assert all("[" in line for line in comparison_lines(horizon))
 
 
 def test_no_baseline_sees_a_row_that_is_held_out(streams: list[LabelledStream]) -> None:
