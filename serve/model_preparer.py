@@ -93,6 +93,8 @@ class ModelPreparer:
             if self._worker is not None:
                 await self._worker.close()
             self._worker = await Worker.start(self._turns)
+            if self._closed:  # meanwhile, and there was none to end
+                self._worker.process.kill()
             await self._turns.give_way()
         return self._worker
 
@@ -135,6 +137,8 @@ class Worker:
                     stderr=errors,
                     env={name: value for name, value in os.environ.items() if name != TOKEN_VARIABLE},
                 )
+            opened.callback(process.wait)
+            opened.callback(process.kill)
             # Before it is more than one thread, as it is once it imports numpy.
             with suppress(ProcessLookupError):
                 let_give_way(process.pid)
@@ -158,9 +162,9 @@ class Worker:
             self.process.kill()
         except (EOFError, ConnectionError):
             pass
-        except msgspec.MsgspecError:
+        except (msgspec.MsgspecError, UnicodeDecodeError):
             self.process.kill()
-        except asyncio.CancelledError:
+        except BaseException:  # or what is left of its answer would begin the next one's
             self.process.kill()
             raise
         return None, _NO_WORDS

@@ -145,7 +145,10 @@ async def test_a_process_that_ends_over_a_model_again_costs_that_model_alone(
     assert (await preparer.prepare(asked))[0].artifact.name == "tiny"
 
 
-@pytest.mark.parametrize("said", [r"Traceback is what\0\0\0", r"\002\000\000\000{]"])
+NO_TEXT = r"""\057\000\000\000{"type":"refused","fault":"input","reason":"\377"}"""
+
+
+@pytest.mark.parametrize("said", [r"Traceback is what\0\0\0", r"\002\000\000\000{]", NO_TEXT])
 async def test_a_process_that_answers_with_what_is_none_is_killed(
     preparer: ModelPreparer,
     asked: PreparationRequest,
@@ -183,6 +186,22 @@ async def test_a_process_that_cannot_be_started_costs_that_model_alone(
     assert (await preparer.prepare(asked))[0].artifact.name == "tiny"
 
 
+async def test_a_process_that_cannot_be_made_to_give_way_is_ended(
+    preparer: ModelPreparer, asked: PreparationRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[int] = []
+
+    def refuse(pid: int) -> None:
+        started.append(pid)
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr("serve.model_preparer.let_give_way", refuse)
+    with pytest.raises(ArtifactError, match="cannot be started: Operation not permitted"):
+        await preparer.prepare(asked)
+    (child,) = started
+    assert not Path(f"/proc/{child}").exists()
+
+
 async def test_what_takes_too_long_is_given_up(asked: PreparationRequest) -> None:
     hasty = ModelPreparer(Turns(), timeout_s=0.01)
     with pytest.raises(ArtifactError, match="was ended by signal 9, for taking too long"):
@@ -212,6 +231,18 @@ async def test_closing_gives_up_what_is_under_way(preparer: ModelPreparer, asked
         await asking
     with pytest.raises(ArtifactError, match="nothing is made ready any more"):
         await preparer.prepare(asked)
+
+
+async def test_closing_gives_up_a_process_that_is_only_being_started(
+    preparer: ModelPreparer, asked: PreparationRequest
+) -> None:
+    asking = asyncio.create_task(preparer.prepare(asked))
+    await asyncio.sleep(0)
+    assert preparer._asking.locked()
+    assert preparer._worker is None
+    await preparer.close()
+    with pytest.raises(ArtifactError, match="was ended by signal 9"):
+        await asking
 
 
 async def test_the_process_does_not_know_the_token(
