@@ -124,10 +124,19 @@ class Turn:
 class SwitchingService:
     """One symbol of a service on `source`, its models in `models_dir`; call it within one event loop."""
 
-    def __init__(self, source: FrameSource, models_dir: Path, models: list[str], engine: str) -> None:
+    def __init__(
+        self,
+        source: FrameSource,
+        models_dir: Path,
+        models: list[str],
+        engine: str,
+        precision: str = "float32",
+    ) -> None:
         self.models = models
         self.artifact = load_model(models[0], models_dir)
-        self.pipeline = Pipeline.create(self.artifact, source.instrument, engine=engine, venue=source.venue)
+        self.pipeline = Pipeline.create(
+            self.artifact, source.instrument, engine=engine, precision=precision, venue=source.venue
+        )
         warm_up(self.pipeline)
         self.hub = Hub([source.instrument.symbol], AnchoredClock())
         self.publisher = PredictionPublisher(self.pipeline, self.hub)
@@ -137,7 +146,7 @@ class SwitchingService:
             ModelSource(
                 models_dir=models_dir,
                 engine=engine,
-                precision="float32",
+                precision=precision,
                 venue="bybit",
                 depth=None,
                 turns=Turns(self._waiting_frames),

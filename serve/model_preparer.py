@@ -162,9 +162,9 @@ class Worker:
             self.process.kill()
         except (EOFError, ConnectionError):
             pass
-        except msgspec.MsgspecError:
+        except (msgspec.MsgspecError, UnicodeDecodeError):
             self.process.kill()
-        except asyncio.CancelledError:
+        except BaseException:  # or what is left of its answer would begin the next one's
             self.process.kill()
             raise
         return None, _NO_WORDS

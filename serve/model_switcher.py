@@ -214,7 +214,8 @@ class ModelSwitcher:
             self.operation = ""
 
     async def _ready(self, model: str, chosen: Sequence[str]) -> dict[str, PlacedModel]:
-        loaded = [placed for models in self.symbols.values() for placed in models.placed()]
+        places = await self._turns.map(SymbolModels.placed, self.symbols.values(), SYMBOLS_A_TURN)
+        loaded = list({one.artifact.sha256: one for placed in places for one in placed}.values())
         rows = {symbol: self.symbols[symbol].pipeline.rows for symbol in chosen}
         return await self._source.ready(model, rows, loaded)
 

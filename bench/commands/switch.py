@@ -25,6 +25,7 @@ from bench.terminal import table_console, timing_progress
 from bench.weights import Block, Size
 from inference.engines.selection import ENGINE_NAMES
 from inference.model_store import ModelStore
+from inference.precision import PRECISIONS
 from inference.registry import VERSION_MARK
 from inference.training_extra import INSTALL_TRAINING_EXTRA
 from lob.errors import InputError
@@ -65,6 +66,13 @@ class SwitchReport(Report, frozen=True, kw_only=True):
     help="What runs the models.",
 )
 @click.option(
+    "--precision",
+    type=click.Choice(PRECISIONS),
+    default="float32",
+    show_default=True,
+    help="The number format that they answer in.",
+)
+@click.option(
     "--switches",
     type=click.IntRange(1, 100_000),
     default=1_000,
@@ -78,6 +86,7 @@ def command(
     size: Size,
     block: Block,
     engine: str,
+    precision: str,
     switches: int,
     cpu: int | None,
     seed: int,
@@ -104,7 +113,7 @@ def command(
         on_progress = stack.enter_context(timing_progress())
 
         async def measured() -> list[dict[Mode, Turn]]:
-            service.append(SwitchingService(source, folder / "models", models, engine))
+            service.append(SwitchingService(source, folder / "models", models, engine, precision))
             try:
                 return await service[0].take_turns(switches, random.Random(seed), on_progress)  # noqa: S311
             finally:
@@ -117,7 +126,7 @@ def command(
     modes = list(found[0])
     counts = [reduce(add, (turns[mode].counts for turns in found)) for mode in modes]
     model = models[0].partition(VERSION_MARK)[0]
-    measured_ones = _measured(found, model)
+    measured_ones = _measured(found, model, precision)
     targets = [_verdict(one, counts[0]) for one in counts[1:]]
     report = report_of(
         [result_of([one]) for one in measured_ones],
@@ -157,7 +166,7 @@ def _install_versions(folder: Path, size: Size, block: Block, seed: int) -> list
     return names
 
 
-def _measured(rounds: Sequence[Mapping[Mode, Turn]], model: str) -> list[Measured]:
+def _measured(rounds: Sequence[Mapping[Mode, Turn]], model: str, precision: str) -> list[Measured]:
     """Ticks of each mode, then the switches themselves; those of all turns together.
 
     No median of the turns: what is late in a few of them is what is looked for.
@@ -172,7 +181,7 @@ def _measured(rounds: Sequence[Mapping[Mode, Turn]], model: str) -> list[Measure
             subject=TableRow(
                 name=f"tick-{mode}",
                 model=model,
-                precision="float32",
+                precision=precision,
                 method=f"a frame every 0.2 ms, from its intended time to publication, {methods[mode]}",
             ),
             durations_ns=np.concatenate([turns[mode].latency_ns for turns in rounds]),
@@ -184,7 +193,7 @@ def _measured(rounds: Sequence[Mapping[Mode, Turn]], model: str) -> list[Measure
             subject=TableRow(
                 name=f"switch-{mode}",
                 model=model,
-                precision="float32",
+                precision=precision,
                 method="from the request of a switch until it has happened",
             ),
             durations_ns=np.concatenate([turns[mode].switch_ns for turns in rounds]),

@@ -24,7 +24,7 @@ from numba import config
 
 from inference.fused.cycle_counter import cycle_count
 from inference.fused.lanes import Words, add, load, store
-from lob.kernel import kernel
+from lob.kernel import unlocked_kernel
 
 Pages: TypeAlias = npt.NDArray[np.int64]
 
@@ -49,8 +49,7 @@ def place_pages(words: Words, budget_s: float = BUDGET_S) -> Words:
     `words` begin on a page. It can help on Linux and x86-64, where they take between half and all of the
     second-level cache. Takes `budget_s` and some. The memory is given back with the last array that sees it.
     """
-    share = words.nbytes / second_level_bytes() if second_level_bytes() else 0.0
-    if not _SMALLEST_SHARE < share <= _LARGEST_SHARE or not _supported():
+    if not takes_a_search(words):
         return words
     count = -(-words.nbytes // PAGE_BYTES)
     pool = _private_pages(_POOL_FACTOR * count)
@@ -62,6 +61,12 @@ def place_pages(words: Words, budget_s: float = BUDGET_S) -> Words:
     before = _cycles_of(words, np.arange(words.size // PAGE_WORDS))  # whole pages only
     after = _cycles_of(placed, np.arange(words.size // PAGE_WORDS))
     return placed[: words.size] if after.sum() < before.sum() else words
+
+
+def takes_a_search(words: Words) -> bool:
+    """Whether `place_pages` searches for `words`, for as long as its budget says."""
+    share = words.nbytes / second_level_bytes() if second_level_bytes() else 0.0
+    return _SMALLEST_SHARE < share <= _LARGEST_SHARE and _supported()
 
 
 @cache
@@ -139,7 +144,7 @@ def _gather(pool: mmap.mmap, order: Pages) -> Words | None:
     return words
 
 
-@kernel
+@unlocked_kernel
 def _sweep(pool: Words, order: Pages, cycles: Pages, sink: Words) -> None:
     """Read the pages of `order` front to back, once for each row of `cycles` (rounds, pages)."""
     total = load(pool, 0)

@@ -145,7 +145,10 @@ async def test_a_process_that_ends_over_a_model_again_costs_that_model_alone(
     assert (await preparer.prepare(asked))[0].artifact.name == "tiny"
 
 
-@pytest.mark.parametrize("said", [r"Traceback is what\0\0\0", r"\002\000\000\000{]"])
+NO_TEXT = r"""\057\000\000\000{"type":"refused","fault":"input","reason":"\377"}"""
+
+
+@pytest.mark.parametrize("said", [r"Traceback is what\0\0\0", r"\002\000\000\000{]", NO_TEXT])
 async def test_a_process_whose_answer_cannot_be_read_is_killed(
     preparer: ModelPreparer,
     asked: PreparationRequest,
@@ -181,6 +184,22 @@ async def test_a_process_that_cannot_be_started_costs_that_model_alone(
     assert os.dup(0) == free, "a descriptor was left open"
     os.close(free)
     assert (await preparer.prepare(asked))[0].artifact.name == "tiny"
+
+
+async def test_a_process_that_cannot_be_made_to_give_way_is_ended(
+    preparer: ModelPreparer, asked: PreparationRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[int] = []
+
+    def refuse(pid: int) -> None:
+        started.append(pid)
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr("serve.model_preparer.let_give_way", refuse)
+    with pytest.raises(ArtifactError, match="cannot be started: Operation not permitted"):
+        await preparer.prepare(asked)
+    (child,) = started
+    assert not Path(f"/proc/{child}").exists()
 
 
 async def test_what_takes_too_long_is_given_up(asked: PreparationRequest) -> None:

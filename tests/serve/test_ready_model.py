@@ -1,5 +1,6 @@
 """Where a model is made ready: on the event loop what takes a turn's time, on a thread what takes longer."""
 
+import asyncio
 import sys
 import threading
 from pathlib import Path
@@ -7,14 +8,16 @@ from pathlib import Path
 import pytest
 
 import serve.ready_model
+from inference.artifact import Artifact
 from inference.engines.engine import Engine
+from inference.fused import page_placement
 from inference.preparation import Preparation, Words, take
 from inference.registry import load_model
 from inference.rehearsal import REHEARSED_INSTRUMENT
 from lob.rows import RowPath
 from lob.venues import make_decoder
 from lob.window import RingWindow
-from serve.ready_model import TURN_S, ModelSource
+from serve.ready_model import TURN_S, ModelSource, _warm
 from serve.turns import Turns
 from tests.tiny_model import WINDOW_LENGTH
 
@@ -71,4 +74,65 @@ async def test_kernels_that_run_already_need_no_thread(versions_dir: Path, engin
     assert first_interval == interval
     assert (second_on is own) == (engine == "fused")
     assert second_interval == (before if engine == "fused" else interval)
+    assert sys.getswitchinterval() == before
+
+
+@pytest.mark.skipif(not page_placement._supported(), reason="pages are moved on Linux and x86-64")
+async def test_pages_of_the_cache_are_searched_on_a_thread(
+    versions_dir: Path, taken: Taken, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = rows_for("tiny@1", versions_dir)
+    source = ModelSource(
+        models_dir=versions_dir, engine="fused", precision="float32", venue="bybit", depth=50, turns=Turns()
+    )
+    try:
+        first = (await source.ready("tiny@1", rows, []))["BTCUSDT"]
+        weights = int(first.engine.describe()["packed_bytes"])
+        monkeypatch.setattr(page_placement, "second_level_bytes", lambda: weights)  # they just fit
+        await source.ready("tiny@2", rows, [first])
+    finally:
+        await source.close()
+    assert [thread is threading.current_thread() for thread, _ in taken] == [False, False]
+
+
+async def test_a_thread_that_nobody_waits_for_any_more_is_the_only_one(
+    versions_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = rows_for("tiny@1", versions_dir)
+    source = ModelSource(
+        models_dir=versions_dir,
+        engine="ort-step",
+        precision="float32",
+        venue="bybit",
+        depth=50,
+        turns=Turns(),
+    )
+    begun, go_on, order = threading.Event(), threading.Event(), list[str]()
+
+    def slow(engine: Engine, path: RowPath, artifact: Artifact) -> None:
+        order.append(f"{artifact.manifest.version} begins")
+        begun.set()
+        assert go_on.wait(20)
+        _warm(engine, path, artifact)
+        order.append(f"{artifact.manifest.version} ends")
+
+    monkeypatch.setattr(serve.ready_model, "_warm", slow)
+    before = sys.getswitchinterval()
+    try:
+        given_up = asyncio.create_task(source.ready("tiny@1", rows, []))
+        assert await asyncio.to_thread(begun.wait, 20)
+        given_up.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await given_up
+        next_one = asyncio.create_task(source.ready("tiny@2", rows, []))
+        await asyncio.sleep(0)
+        while source._preparer._asking.locked():
+            await asyncio.sleep(0.005)
+        await asyncio.sleep(0.1)
+        go_on.set()
+        await next_one
+    finally:
+        go_on.set()
+        await source.close()
+    assert order == ["1 begins", "1 ends", "2 begins", "2 ends"]
     assert sys.getswitchinterval() == before
