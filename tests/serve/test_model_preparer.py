@@ -186,20 +186,14 @@ async def test_a_process_that_cannot_be_started_costs_that_model_alone(
     assert (await preparer.prepare(asked))[0].artifact.name == "tiny"
 
 
-async def test_a_process_that_cannot_be_made_to_give_way_is_ended(
+async def test_a_process_that_must_not_give_way_makes_models_ready_all_the_same(
     preparer: ModelPreparer, asked: PreparationRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    started: list[int] = []
-
     def refuse(pid: int) -> None:
-        started.append(pid)
         raise PermissionError(1, "Operation not permitted")
 
     monkeypatch.setattr("serve.model_preparer.let_give_way", refuse)
-    with pytest.raises(ArtifactError, match="cannot be started: Operation not permitted"):
-        await preparer.prepare(asked)
-    (child,) = started
-    assert not Path(f"/proc/{child}").exists()
+    assert (await preparer.prepare(asked))[0].artifact.name == "tiny"
 
 
 async def test_what_takes_too_long_is_given_up(asked: PreparationRequest) -> None:
