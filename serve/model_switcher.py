@@ -1,8 +1,8 @@
 """Changing the models of a running service: loaded beside the ticks, warmed and switched between them.
 
-All of it happens on the event loop, in steps of a few rows that give way to frames after each: no tick waits
-for more than one such step. What a load does elsewhere, `serve.ready_model` says. One change at a time. The
-model that is replaced stays loaded, so that going back takes no load.
+All of it happens on the event loop, in short steps that give way to frames after each: no tick waits for more
+than one such step. What a load does elsewhere, `serve.ready_model` says. One change at a time. The model that
+is replaced stays loaded, so that going back takes no load.
 """
 
 import asyncio
@@ -10,6 +10,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
+from time import perf_counter_ns
 
 from inference.symbol_models import PlacedModel, ShadowSink, SymbolModels
 from lob.errors import InputError
@@ -24,11 +25,8 @@ logger = logging.getLogger(__name__)
 SYMBOLS_A_TURN = 32
 """Symbols whose models are told of between two turns of the event loop, a microsecond or so each."""
 
-ROWS_A_STEP = 4
-"""Rows that each model takes between two turns of the event loop: 0.1 ms with the base size's `fused`."""
-
-ROWS_A_FRAME = 2
-"""The same while frames wait: the row that such a frame brings, and one more."""
+STEP_NS = 50_000
+"""How long models that follow take rows between two turns of the event loop, one row at least."""
 
 
 class BusyError(InputError):
@@ -160,10 +158,14 @@ class ModelSwitcher:
         more = False
         if models.watching:
             waiting = self._waiting_frames() > 0
-            if waiting and models.behind <= models.pipeline.rows.window.length // 2:
+            length = models.pipeline.rows.window.length
+            if waiting and models.behind <= length - length // 8:  # before any leaves the window
                 return True
+            until_ns = perf_counter_ns() + STEP_NS
             try:
-                more = models.advance(ROWS_A_FRAME if waiting else ROWS_A_STEP)
+                more = models.advance(1)
+                while more and not waiting and perf_counter_ns() < until_ns:
+                    more = models.advance(1)
             except Exception as error:  # an engine's own, of any class: it costs its model the place, no more
                 logger.exception("%s: a model that followed failed", symbol)
                 self.failures += 1
