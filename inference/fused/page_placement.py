@@ -36,6 +36,7 @@ BUDGET_S: Final = 0.3
 _SECOND_LEVEL = Path("/sys/devices/system/cpu/cpu0/cache/index2/size")
 _SMALLEST_SHARE, _LARGEST_SHARE = 0.5, 1.0  # of the cache: less fits anyhow, more never does
 _POOL_FACTOR = 2
+_PAGES_A_TURN, _PAUSE_S = 16, 0.000_1  # all at once would keep other threads from Python for a millisecond
 _ROUNDS = 10  # sweeps that one measurement takes its medians of
 _LARGEST_EXCHANGE = 16  # pages
 _REMEASURED_EVERY = 16  # exchanges: what else runs on the machine changes what a sweep takes
@@ -87,7 +88,10 @@ def _private_pages(count: int) -> mmap.mmap:
     pages = mmap.mmap(-1, count * PAGE_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     if hasattr(mmap, "MADV_NOHUGEPAGE"):
         pages.madvise(mmap.MADV_NOHUGEPAGE)
-    np.frombuffer(pages, np.uint8)[::PAGE_BYTES] = 0  # a page exists once it is written to
+    first_bytes = np.frombuffer(pages, np.uint8)[::PAGE_BYTES]
+    for first in range(0, count, _PAGES_A_TURN):
+        first_bytes[first : first + _PAGES_A_TURN] = 0  # a page exists once it is written to
+        time.sleep(_PAUSE_S)
     return pages
 
 
