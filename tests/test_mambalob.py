@@ -1,5 +1,6 @@
 """The door: what goes wrong with the input or the system is one line and exit code 1, never a traceback."""
 
+import gc
 import json
 import subprocess
 import sys
@@ -57,6 +58,23 @@ def test_a_full_disk_behind_standard_output(arguments: list[str], capture: Path)
     assert ended.returncode == 1
     assert ended.stderr.splitlines()[-1] == "Error: No space left on device"
     assert "Traceback" not in ended.stderr
+
+
+def test_what_an_import_makes_is_not_looked_at_for_garbage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a_command_of_this_test.py").write_text(
+        "import gc, click\nwatched = gc.isenabled()\ncommand = click.Command('none')\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(COMMANDS, "none", ("a_command_of_this_test", "Nothing."))
+    assert gc.isenabled()
+    before = gc.get_freeze_count()
+    assert main.get_command(click.Context(main), "none") is not None
+    module = sys.modules.pop("a_command_of_this_test")
+    assert not module.watched
+    assert gc.isenabled()
+    assert gc.get_freeze_count() > before
 
 
 def test_every_command_is_listed_with_what_it_does() -> None:
