@@ -121,6 +121,14 @@ async def test_a_process_that_is_killed_over_a_model_is_replaced_once(
     assert pid(preparer) != child
 
 
+def program_that(folder: Path, does: str) -> str:
+    """The path of a shell script that `does` something instead of preparing models."""
+    program = folder / "python"
+    program.write_text(f"#!/bin/sh\n{does}\n")
+    program.chmod(0o700)
+    return str(program)
+
+
 HALF = rb"""printf '\377\000\000\000{"type":"prepared","directory":"/hal'"""
 
 
@@ -132,11 +140,9 @@ async def test_a_process_that_ends_over_a_model_again_costs_that_model_alone(
     monkeypatch: pytest.MonkeyPatch,
     said: str,
 ) -> None:
-    program = tmp_path / "python"
-    program.write_text(f"#!/bin/sh\necho once >> $0.runs\n{said}\necho went wrong >&2\nexit 3\n")
-    program.chmod(0o700)
+    program = program_that(tmp_path, f"echo once >> $0.runs\n{said}\necho went wrong >&2\nexit 3")
     with monkeypatch.context() as context:
-        context.setattr("serve.model_preparer.sys.executable", str(program))
+        context.setattr("serve.model_preparer.sys.executable", program)
         with pytest.raises(
             ArtifactError, match="model tiny: the process that makes it ready ended with code 3: went wrong"
         ):
@@ -156,10 +162,8 @@ async def test_a_process_whose_answer_cannot_be_read_is_killed(
     monkeypatch: pytest.MonkeyPatch,
     said: str,
 ) -> None:
-    program = tmp_path / "python"
-    program.write_text(f"#!/bin/sh\nprintf '{said}'\nexec sleep 1000\n")
-    program.chmod(0o700)
-    monkeypatch.setattr("serve.model_preparer.sys.executable", str(program))
+    program = program_that(tmp_path, f"printf '{said}'\nexec sleep 1000")
+    monkeypatch.setattr("serve.model_preparer.sys.executable", program)
     with pytest.raises(
         ArtifactError, match="model tiny: the process that makes it ready was ended by signal 9"
     ):
