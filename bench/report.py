@@ -9,6 +9,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from bench.fixed_arithmetic import QuietCore
 from bench.harness import Measured
 from bench.machine import Machine, library_versions, source_commit
 from bench.samples import Samples, percentile_ns, summarize
@@ -30,6 +31,8 @@ class MachineReport(Machine, frozen=True, kw_only=True, omit_defaults=True):
     frames: str
     preemptions: int | None
     """How often the system took the core away while the run lasted; calls it hit stand in the tail."""
+    quiet_core: QuietCore | None = None
+    """How far other work slowed the core, where that was measured."""
     checks: tuple[str, ...] = ()
     """What was held to be true of the subjects before their figures were given out."""
     models: tuple[str, ...] = ()
@@ -131,6 +134,7 @@ def machine_report(
     *,
     frames: str,
     preemptions: int | None,
+    quiet_core: QuietCore | None = None,
     checks: Sequence[str] = (),
     models: Sequence[str] = (),
     targets: Sequence[str] = (),
@@ -153,6 +157,7 @@ def machine_report(
         garbage_collector=garbage_collector,
         frames=frames,
         preemptions=preemptions,
+        quiet_core=quiet_core,
         checks=tuple(checks),
         models=tuple(models),
         targets=tuple(targets),
@@ -300,6 +305,7 @@ def condition_lines(report: Report) -> list[str]:
         *([f"runs: {machine.runs}, percentiles are medians of theirs"] if machine.runs > 1 else []),
         f"garbage collector: {machine.garbage_collector}",
         f"preemptions: {'unknown' if machine.preemptions is None else machine.preemptions} while it ran",
+        *([] if machine.quiet_core is None else [str(machine.quiet_core)]),
         f"machine: {', '.join(known)}",
         f"versions: {versions}",
         f"commit: {report.commit}",

@@ -13,6 +13,7 @@ import click
 from bench.compiled_clock import CompiledClockReading
 from bench.engine_ratios import EngineRatios
 from bench.engine_report import COLUMNS, EXPLAINED, make_engine_report, print_engine_report
+from bench.fixed_arithmetic import FixedArithmetic, quiet_core
 from bench.harness import ClockReading, Plan, Subject
 from bench.html_report import ReportPage, require_files, write_files
 from bench.machine import describe_machine, load_average, preemptions_since, preemptions_so_far
@@ -131,7 +132,7 @@ def command(
         clocks: list[Subject] = [ClockReading(), CompiledClockReading()]
         before = preemptions_so_far()
         with timing_progress() as on_progress:
-            measured = run_repeatedly([*subjects, *clocks], plan, runs, on_progress)
+            measured = run_repeatedly([*subjects, *clocks, FixedArithmetic()], plan, runs, on_progress)
         preemptions = preemptions_since(before)
     found = RepeatedRuns(runs=[run[: len(subjects)] for run in measured.runs])
     ratios = EngineRatios(found)
@@ -139,9 +140,10 @@ def command(
         ratios.results,
         machine_report(
             machine,
-            measured.runs[-1][len(subjects) :],
+            measured.runs[-1][len(subjects) : -1],
             frames=f"{ROWS:,} rows of seeded Bybit deltas, seed {seed}, in memory, again and again",
             preemptions=preemptions,
+            quiet_core=quiet_core([run[-1] for run in measured.runs]),
             models=made.notes,
             targets=[str(target) for target in ratios.targets()],
             runs=runs,

@@ -9,6 +9,7 @@ import click
 import numpy as np
 from msgspec.structs import replace
 
+from bench.fixed_arithmetic import FixedArithmetic, quiet_core
 from bench.frame_source import FrameSource, seeded_source
 from bench.harness import ClockReading, Measured, Plan, Subject, garbage_collector_off, run_interleaved
 from bench.html_report import plain_page, require_files, write_files
@@ -138,14 +139,16 @@ def command(
                     for schedule in SCHEDULES
                 ]
         before = preemptions_so_far()
-        clock = ClockReading()
+        clock, arithmetic = ClockReading(), FixedArithmetic()
         idle_plan = Plan(count=max(idle_count, 1), warmup=0, block=1, lead_in=0)
         found: list[list[Measured]] = []
         clocks: list[Measured] = []
+        arithmetics: list[Measured] = []
         with timing_progress() as on_progress:
             for run in range(runs):
-                *loops, clocks_now = run_interleaved([*closed, clock], plan)
-                clocks = [clocks_now]
+                *loops, clock_now, arithmetic_now = run_interleaved([*closed, clock, arithmetic], plan)
+                clocks = [clock_now]
+                arithmetics.append(arithmetic_now)
                 idle = run_interleaved(after_idle, idle_plan) if after_idle else []
                 found.append([*loops, *_open_loops(open_loops, seconds), *idle])
                 if on_progress is not None:
@@ -160,6 +163,7 @@ def command(
             clocks,
             frames=source.title,
             preemptions=preemptions,
+            quiet_core=quiet_core(arithmetics),
             targets=targets,
             runs=runs,
             core=cpu,

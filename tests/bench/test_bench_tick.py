@@ -57,6 +57,9 @@ def test_json_has_the_closed_loop_and_every_open_one() -> None:
         assert 0 < one.p50 <= one.p90 <= one.p99 <= one.p999 <= one.max
     assert [(one.late is None) for one in report.results] == [True, True, *[False] * 8]
     assert [line.split(":")[0] for line in report.machine.targets[:2]] == ["nano", "base"]
+    core = report.machine.quiet_core
+    assert core is not None
+    assert 0 < core.least_us <= core.p50_us <= core.p99_us
     assert "on_frame-1x, nano-ssd: " in report.machine.targets[2]
 
 

@@ -6,9 +6,18 @@ import msgspec
 import pytest
 from rich.console import Console
 
+from bench.fixed_arithmetic import QuietCore
 from bench.harness import Measured
 from bench.machine import Machine
-from bench.report import Report, encode_report, make_report, print_report
+from bench.report import (
+    Report,
+    condition_lines,
+    encode_report,
+    machine_report,
+    make_report,
+    print_report,
+    report_of,
+)
 
 
 @pytest.fixture
@@ -87,6 +96,13 @@ def test_checks_peers_and_ratios_are_told(
     print_report(report, ["how", "how"], Console(file=text, width=160), ratios=["a ratio of some kind"])
     for part in ("checked: all is well", "checked: and so is this", "a ratio of some kind", "rich "):
         assert part in text.getvalue()
+
+
+def test_how_quiet_the_core_was_is_told(a_machine: Machine) -> None:
+    core = QuietCore(least_us=2.9, p50_us=2.94, p99_us=4.77, slowed=0.0573)
+    report = report_of([], machine_report(a_machine, [], frames="", preemptions=0, quiet_core=core))
+    assert msgspec.json.decode(encode_report(report), type=Report).machine.quiet_core == core
+    assert str(core) in condition_lines(report)
 
 
 def test_a_subject_of_several_models_is_explained_once(
