@@ -13,7 +13,7 @@ from fastapi import FastAPI
 
 from inference.artifact import Artifact, load_artifact
 from inference.engines.engine import Engine
-from inference.engines.selection import offered_precisions
+from inference.engines.selection import choose_engine, offered_precisions
 from inference.pipeline import Pipeline
 from inference.registry import known_models, load_model
 from inference.rehearsal import warm_up
@@ -146,6 +146,7 @@ class Service:
         self._listener = listen(config.host, config.port)
         try:
             self.artifact = load_model(config.model, config.models_dir)
+            choose_engine(config.engine, self.artifact, config.precision)  # before the exchange is asked
             self.symbols = self._make_symbols(topics)
             batch = publisher_batch([one.publisher for one in self.symbols.values()], config.batch)
         except BaseException:

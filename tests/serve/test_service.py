@@ -326,6 +326,12 @@ async def test_a_symbol_the_exchange_refuses_ends_the_service_with_its_words(
             await asyncio.wait_for(service.run(), 60)
 
 
+def test_a_number_format_the_model_has_not_is_refused_before_the_exchange_is_asked(models_dir) -> None:
+    config = configure(models_dir, tick_sizes={}, engine="ort-step", precision="bfloat16")
+    with pytest.raises(InputError, match=r"precision: 'bfloat16' came .* model tiny allows"):
+        Service(config)  # nobody answers at the exchange's address, which would be an error of its own
+
+
 def test_a_port_in_use_an_unknown_model_and_a_bad_engine_are_clear_errors(models_dir) -> None:
     taken = listen("127.0.0.1", 0)
     try:
