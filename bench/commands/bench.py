@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
 
 import click
 
 from bench.book_comparison import book_ratios, compare_books
 from bench.books import CHANGES_A_SIDE, make_book_subjects
 from bench.commands.engines import command as engines_command
+from bench.commands.options import json_option, model_options, png_option, precision_option, seed_option
 from bench.commands.queue import command as queue_command
 from bench.commands.requests import command as requests_command
 from bench.commands.start import command as start_command
@@ -27,7 +27,6 @@ from bench.report import encode_report, make_report, print_report
 from bench.stages import available_engines, make_stages
 from bench.terminal import table_console, timing_progress
 from bench.weights import Block, Size, weights_to_time
-from inference.precision import PRECISIONS
 from lob.errors import InputError
 
 
@@ -47,41 +46,14 @@ command.add_command(wire_command)
 
 
 @command.command("stages")
-@click.option("--model", metavar="NAME|PATH", help="A trained model, instead of one of --size and --block.")
-@click.option("--models-dir", type=click.Path(path_type=Path), help="Models beside those that ship.")
-@click.option(
-    "--size",
-    type=click.Choice(get_args(Size)),
-    default="base",
-    show_default=True,
-    help="Without --model: a shipped model of this size and block, else one of random weights.",
-)
-@click.option(
-    "--block",
-    type=click.Choice(get_args(Block)),
-    default="ssd",
-    show_default=True,
-    help="Without --model: the state-space block.",
-)
-@click.option(
-    "--precision",
-    type=click.Choice(PRECISIONS),
-    default="float32",
-    show_default=True,
-    help="The number format of the tick, and of the engines that offer it.",
-)
+@model_options("base")
+@precision_option("The number format of the tick, and of the engines that offer it.")
 @click.option("--capture", type=click.Path(path_type=Path), help="Its frames, instead of seeded ones.")
 @click.option("--count", default=Plan.count, show_default=True, help="Timed calls of each stage.")
 @click.option("--warmup", default=Plan.warmup, show_default=True, help="Untimed calls of each stage before.")
-@click.option(
-    "--seed",
-    type=click.IntRange(min=0),
-    default=0,
-    show_default=True,
-    help="Of the frames, and of random weights.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
-@click.option("--png", type=click.Path(path_type=Path, dir_okay=False), help="Also draw percentile curves.")
+@seed_option("Of the frames, and of random weights.")
+@json_option()
+@png_option("Also draw percentile curves.")
 def stages(
     model: str | None,
     models_dir: Path | None,
@@ -144,9 +116,9 @@ def stages(
 )
 @click.option("--count", default=5_000, show_default=True, help="Timed calls of each subject.")
 @click.option("--warmup", default=200, show_default=True, help="Untimed calls of each subject before.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the frames.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
-@click.option("--png", type=click.Path(path_type=Path, dir_okay=False), help="Also draw percentile curves.")
+@seed_option()
+@json_option()
+@png_option("Also draw percentile curves.")
 def book(
     depths: tuple[str, ...], count: int, warmup: int, seed: int, as_json: bool, png: Path | None
 ) -> None:

@@ -10,6 +10,15 @@ from typing import Final, get_args
 
 import click
 
+from bench.commands.options import (
+    cpu_option,
+    html_option,
+    json_option,
+    png_option,
+    runs_option,
+    seed_option,
+    sizes_option,
+)
 from bench.compiled_clock import CompiledClockReading
 from bench.engine_ratios import EngineRatios
 from bench.engine_report import COLUMNS, EXPLAINED, make_engine_report, print_engine_report
@@ -47,15 +56,7 @@ class _Made:
 
 
 @click.command("engines")
-@click.option(
-    "--size",
-    "sizes",
-    type=click.Choice(get_args(Size)),
-    multiple=True,
-    default=get_args(Size),
-    show_default=True,
-    help="May be given again.",
-)
+@sizes_option()
 @click.option(
     "--block",
     "blocks",
@@ -77,13 +78,13 @@ class _Made:
 @click.option("--peers/--no-peers", default=True, show_default=True, help="Other people's models beside.")
 @click.option("--count", default=5_000, show_default=True, help="Timed calls of each subject in a run.")
 @click.option("--warmup", default=500, show_default=True, help="Untimed calls of each subject before a run.")
-@click.option("--runs", default=5, show_default=True, help="Runs; percentiles are medians of theirs.")
+@runs_option(5)
 @click.option("--idle-ms", type=float, help="Also time each subject after so many milliseconds asleep.")
-@click.option("--cpu", type=click.IntRange(min=0), metavar="N", help="Keep the process on core N.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of rows and weights.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
-@click.option("--png", type=click.Path(path_type=Path, dir_okay=False), help="Also draw the percentiles.")
-@click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Also write a report page.")
+@cpu_option()
+@seed_option("Of rows and weights.")
+@json_option()
+@png_option()
+@html_option()
 def command(
     sizes: tuple[Size, ...],
     blocks: tuple[Block, ...],

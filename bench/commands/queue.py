@@ -5,11 +5,20 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from statistics import median
-from typing import Final, get_args
+from typing import Final
 
 import click
 from msgspec.structs import replace
 
+from bench.commands.options import (
+    block_option,
+    cpu_option,
+    json_option,
+    precision_option,
+    runs_option,
+    seed_option,
+    size_option,
+)
 from bench.harness import ClockReading, Measured, Plan, run_interleaved
 from bench.machine import describe_machine, load_average, preemptions_since, preemptions_so_far
 from bench.pinning import pinned_to
@@ -20,7 +29,6 @@ from bench.symbol_frames import DEPTH
 from bench.terminal import table_console, timing_progress
 from bench.weights import Block, Size, weights_to_time
 from inference.pipeline import Pipeline
-from inference.precision import PRECISIONS
 from lob.errors import InputError
 from lob.instrument import Instrument
 
@@ -40,23 +48,9 @@ class _Case:
 
 
 @click.command("queue")
-@click.option(
-    "--size", type=click.Choice(get_args(Size)), default="base", show_default=True, help="The model's size."
-)
-@click.option(
-    "--block",
-    type=click.Choice(get_args(Block)),
-    default="ssd",
-    show_default=True,
-    help="The model's state-space block.",
-)
-@click.option(
-    "--precision",
-    type=click.Choice(PRECISIONS),
-    default="float32",
-    show_default=True,
-    help="The number format that it answers in.",
-)
+@size_option("base", "The model's size.")
+@block_option("The model's state-space block.")
+@precision_option("The number format that it answers in.")
 @click.option(
     "--symbols",
     "numbers",
@@ -76,10 +70,10 @@ class _Case:
     help="Frames that are there at once; may be given again.",
 )
 @click.option("--count", default=8_000, show_default=True, help="Timed frames of each feed in a run.")
-@click.option("--runs", default=3, show_default=True, help="Runs; percentiles are medians of theirs.")
-@click.option("--cpu", type=click.IntRange(min=0), metavar="N", help="Keep the process on core N.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the frames.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+@runs_option(3)
+@cpu_option()
+@seed_option()
+@json_option()
 def command(
     size: Size,
     block: Block,

@@ -7,6 +7,7 @@ from typing import Final
 import click
 import numpy as np
 
+from bench.commands.options import cpu_option, json_option, seed_option
 from bench.harness import Measured, TableRow
 from bench.loop_turns import ROUTES, RouteTurns, measure_turns
 from bench.machine import describe_machine, load_average, preemptions_since, preemptions_so_far
@@ -51,9 +52,9 @@ LONGEST_BELOW_MS: Final = 1.0
     show_default=True,
     help="So long nothing is asked, to have something to compare with.",
 )
-@click.option("--cpu", type=click.IntRange(min=0), metavar="N", help="Keep the process on core N.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the frames.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+@cpu_option()
+@seed_option()
+@json_option()
 def command(
     model: str,
     symbols: int,

@@ -7,6 +7,7 @@ from typing import Final
 import click
 import numpy as np
 
+from bench.commands.options import json_option
 from bench.machine import describe_machine, load_average
 from bench.report import Result, condition_lines, encode_report, machine_report, report_of
 from bench.samples import summarize
@@ -22,7 +23,7 @@ MEMORY_BELOW_MIB: Final = 250.0
     "--model", default="btc-perp-ssd-small", show_default=True, metavar="NAME|PATH", help="A trained model."
 )
 @click.option("--runs", default=5, show_default=True, help="Starts; one more, before them, is not counted.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+@json_option()
 def command(model: str, runs: int, as_json: bool) -> None:
     """Start `mambalob serve` with one symbol, again and again: time until ready, and resident memory.
 

@@ -7,7 +7,7 @@ from functools import reduce
 from operator import add
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Final, get_args
+from typing import Final
 
 import click
 import msgspec
@@ -15,6 +15,14 @@ import numpy as np
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from bench.commands.options import (
+    block_option,
+    cpu_option,
+    json_option,
+    precision_option,
+    seed_option,
+    size_option,
+)
 from bench.frame_source import kept_in_memory, seeded_source
 from bench.harness import Measured, TableRow
 from bench.machine import describe_machine, load_average, preemptions_since, preemptions_so_far
@@ -25,7 +33,6 @@ from bench.terminal import table_console, timing_progress
 from bench.weights import Block, Size
 from inference.engines.selection import ENGINE_NAMES
 from inference.model_store import ModelStore
-from inference.precision import PRECISIONS
 from inference.registry import VERSION_MARK
 from inference.training_extra import INSTALL_TRAINING_EXTRA
 from lob.errors import InputError
@@ -44,20 +51,8 @@ class SwitchReport(Report, frozen=True, kw_only=True):
 
 
 @click.command("switch")
-@click.option(
-    "--size",
-    type=click.Choice(get_args(Size)),
-    default="small",
-    show_default=True,
-    help="The models' size.",
-)
-@click.option(
-    "--block",
-    type=click.Choice(get_args(Block)),
-    default="ssd",
-    show_default=True,
-    help="The models' state-space block.",
-)
+@size_option("small", "The models' size.")
+@block_option("The models' state-space block.")
 @click.option(
     "--engine",
     type=click.Choice(ENGINE_NAMES),
@@ -65,13 +60,7 @@ class SwitchReport(Report, frozen=True, kw_only=True):
     show_default=True,
     help="What runs the models.",
 )
-@click.option(
-    "--precision",
-    type=click.Choice(PRECISIONS),
-    default="float32",
-    show_default=True,
-    help="The number format that they answer in.",
-)
+@precision_option("The number format that they answer in.")
 @click.option(
     "--switches",
     type=click.IntRange(1, 100_000),
@@ -79,9 +68,9 @@ class SwitchReport(Report, frozen=True, kw_only=True):
     show_default=True,
     help="So many switches of the model are timed.",
 )
-@click.option("--cpu", type=click.IntRange(min=0), metavar="N", help="Keep the process on core N.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of what is drawn.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+@cpu_option()
+@seed_option("Of what is drawn.")
+@json_option()
 def command(
     size: Size,
     block: Block,

@@ -3,11 +3,19 @@
 from collections.abc import Sequence
 from contextlib import ExitStack
 from statistics import median
-from typing import Final, get_args
+from typing import Final
 
 import click
 from msgspec.structs import replace
 
+from bench.commands.options import (
+    block_option,
+    cpu_option,
+    json_option,
+    runs_option,
+    seed_option,
+    sizes_option,
+)
 from bench.harness import ClockReading, Measured, Plan, run_interleaved
 from bench.machine import describe_machine, load_average, preemptions_since, preemptions_so_far
 from bench.pinning import pinned_to
@@ -28,22 +36,8 @@ TURN: Final = 1_000
 
 
 @click.command("symbols")
-@click.option(
-    "--size",
-    "sizes",
-    type=click.Choice(get_args(Size)),
-    multiple=True,
-    default=get_args(Size),
-    show_default=True,
-    help="May be given again.",
-)
-@click.option(
-    "--block",
-    type=click.Choice(get_args(Block)),
-    default="ssd",
-    show_default=True,
-    help="The models' state-space block.",
-)
+@sizes_option()
+@block_option("The models' state-space block.")
 @click.option(
     "--symbols",
     "numbers",
@@ -62,10 +56,10 @@ TURN: Final = 1_000
     help="Whose frame comes next; may be given again.",
 )
 @click.option("--count", default=4_000, show_default=True, help="Timed ticks of each subject in a run.")
-@click.option("--runs", default=3, show_default=True, help="Runs; percentiles are medians of theirs.")
-@click.option("--cpu", type=click.IntRange(min=0), metavar="N", help="Keep the process on core N.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the frames.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+@runs_option(3)
+@cpu_option()
+@seed_option()
+@json_option()
 def command(
     sizes: tuple[Size, ...],
     block: Block,

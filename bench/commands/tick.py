@@ -3,12 +3,23 @@
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Final, get_args
+from typing import Final
 
 import click
 import numpy as np
 from msgspec.structs import replace
 
+from bench.commands.options import (
+    block_option,
+    cpu_option,
+    html_option,
+    json_option,
+    png_option,
+    precision_option,
+    runs_option,
+    seed_option,
+    sizes_option,
+)
 from bench.fixed_arithmetic import FixedArithmetic, quiet_core
 from bench.frame_source import FrameSource, seeded_source
 from bench.harness import ClockReading, Measured, Plan, Subject, garbage_collector_off, run_interleaved
@@ -31,7 +42,6 @@ from bench.row_subject import IDLE, IdleSubject, require_idle
 from bench.stages import OnFrameStage
 from bench.terminal import table_console, timing_progress
 from bench.weights import Block, Size, Weights, weights_to_time
-from inference.precision import PRECISIONS
 from lob.errors import InputError
 
 MOST_US: Final = {"nano": 5.0, "small": 10.0, "base": 35.0}
@@ -42,29 +52,9 @@ TABLE_WIDTH: Final = 140
 
 
 @click.command("tick")
-@click.option(
-    "--size",
-    "sizes",
-    type=click.Choice(get_args(Size)),
-    multiple=True,
-    default=get_args(Size),
-    show_default=True,
-    help="May be given again.",
-)
-@click.option(
-    "--block",
-    type=click.Choice(get_args(Block)),
-    default="ssd",
-    show_default=True,
-    help="The state-space block.",
-)
-@click.option(
-    "--precision",
-    type=click.Choice(PRECISIONS),
-    default="float32",
-    show_default=True,
-    help="The number format that the model answers in.",
-)
+@sizes_option()
+@block_option("The state-space block.")
+@precision_option("The number format that the model answers in.")
 @click.option("--count", default=5_000, show_default=True, help="Timed ticks of a closed loop in a run.")
 @click.option("--warmup", default=500, show_default=True, help="Untimed ticks before it.")
 @click.option(
@@ -81,12 +71,12 @@ TABLE_WIDTH: Final = 140
 @click.option(
     "--idle-count", default=10, show_default=True, help="Such ticks in a run, of each; 0 leaves them out."
 )
-@click.option("--runs", default=5, show_default=True, help="Runs; percentiles are medians of theirs.")
-@click.option("--cpu", type=click.IntRange(min=0), metavar="N", help="Keep the process on core N.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the frames.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
-@click.option("--png", type=click.Path(path_type=Path, dir_okay=False), help="Also draw the percentiles.")
-@click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Also write a report page.")
+@runs_option(5)
+@cpu_option()
+@seed_option()
+@json_option()
+@png_option()
+@html_option()
 def command(
     sizes: tuple[Size, ...],
     block: Block,

@@ -1,11 +1,19 @@
 """`mambalob bench wire`: from an exchange's socket to subscribers' sockets, a process for each."""
 
 from pathlib import Path
-from typing import Final, get_args
+from typing import Final
 
 import click
 from msgspec.structs import replace
 
+from bench.commands.options import (
+    cpu_option,
+    html_option,
+    json_option,
+    model_options,
+    png_option,
+    seed_option,
+)
 from bench.frame_source import seeded_source
 from bench.harness import ClockReading, Plan, run_interleaved
 from bench.html_report import plain_page, require_files, write_files
@@ -31,22 +39,7 @@ TABLE_WIDTH: Final = 160
 
 
 @click.command("wire")
-@click.option("--model", metavar="NAME|PATH", help="A trained model, instead of one of --size and --block.")
-@click.option("--models-dir", type=click.Path(path_type=Path), help="Models beside those that ship.")
-@click.option(
-    "--size",
-    type=click.Choice(get_args(Size)),
-    default="small",
-    show_default=True,
-    help="Without --model: a shipped model of this size and block, else one of random weights.",
-)
-@click.option(
-    "--block",
-    type=click.Choice(get_args(Block)),
-    default="ssd",
-    show_default=True,
-    help="Without --model: the state-space block.",
-)
+@model_options("small")
 @click.option(
     "--subscribers",
     type=click.IntRange(min=1),
@@ -59,16 +52,11 @@ TABLE_WIDTH: Final = 160
 @click.option("--busy-poll", is_flag=True, help="As `mambalob serve` has it.")
 @click.option("--count", default=1_000, show_default=True, help="Frames of a closed loop; 0 leaves it out.")
 @click.option("--seconds", default=3.0, show_default=True, help="Of each open loop; 0 leaves them out.")
-@click.option(
-    "--cpu",
-    type=click.IntRange(min=0),
-    metavar="N",
-    help="Keep the service on core N, and the other processes off it.",
-)
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the frames.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
-@click.option("--png", type=click.Path(path_type=Path, dir_okay=False), help="Also draw the percentiles.")
-@click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Also write a report page.")
+@cpu_option("Keep the service on core N, and the other processes off it.")
+@seed_option()
+@json_option()
+@png_option()
+@html_option()
 def command(
     model: str | None,
     models_dir: Path | None,
