@@ -2,8 +2,8 @@
 
 `prepare` does what a start does: the artifact is verified, its engine chosen, packed, held against
 `ort-step` and rehearsed, which compiles its kernels onto the disk. What it hands over is a small record, and
-the packed weights as they lie in memory; `take` makes an engine of them and checks nothing again. So both
-sides run the same program on the same machine.
+the packed weights as they lie in memory, or where their pages were chosen these pages; `take` makes an engine
+of them and checks nothing again. So both sides run the same program on the same machine.
 """
 
 from pathlib import Path
@@ -55,6 +55,8 @@ class Preparation(msgspec.Struct, frozen=True, kw_only=True, tag="prepared"):
     description: dict[str, str | int]
     sizes: ModelSizes | None
     """Those of a fused engine, whose packed weights come with this; None for others."""
+    pages: tuple[int, ...] = ()
+    """The pages of a file in which the weights lie, in their order; empty where they lie in no file."""
 
     @property
     def artifact(self) -> Artifact:
@@ -72,15 +74,18 @@ class Preparation(msgspec.Struct, frozen=True, kw_only=True, tag="prepared"):
         """The number format that the engine answers in."""
         return str(self.description["precision"])
 
+    @property
+    def word_count(self) -> int:
+        """Words of the packed weights; 0 where there are none."""
+        return 0 if self.sizes is None else parameter_words(self.sizes, weight_format(self.precision))
+
     def room(self) -> Words:
-        """Where the packed weights are to be read into; empty where there are none."""
-        if self.sizes is None:
-            return aligned_words(0)
-        return aligned_words(parameter_words(self.sizes, weight_format(self.precision)))
+        """Where packed weights that lie in no file are to be read into, (word_count,)."""
+        return aligned_words(self.word_count)
 
 
-def prepare(request: PreparationRequest) -> tuple[Preparation, Words]:
-    """A model made ready as by a start, and its packed weights, `Preparation.room` of them.
+def prepare(request: PreparationRequest) -> tuple[Preparation, PackedModel | None]:
+    """A model made ready as by a start; of a fused engine also what was packed.
 
     Raises ArtifactError where it does not verify, run or answer, InputError for an engine or number format
     that is none or that it does not have.
@@ -104,14 +109,16 @@ def prepare(request: PreparationRequest) -> tuple[Preparation, Words]:
         manifest=_without_records(artifact.manifest),
         description=dict(engine.describe()),
         sizes=None if packed is None else packed.sizes,
+        pages=() if packed is None or packed.pages is None else packed.pages.order,
     )
-    return preparation, preparation.room() if packed is None else packed.words
+    return preparation, packed
 
 
 def take(preparation: Preparation, words: Words, ring: RingWindow) -> Engine:
     """The engine that was prepared, with the packed weights `words`, on `ring`, before its first row.
 
-    Raises ArtifactError where onnxruntime refuses the graph here.
+    `words`: (word_count,), of `Preparation.room` or of its pages mapped in their order. Raises
+    ArtifactError where onnxruntime refuses the graph here.
     """
     artifact, description, precision = preparation.artifact, preparation.description, preparation.precision
     if preparation.sizes is not None:

@@ -37,17 +37,12 @@ def allocating_kernel(function: Function) -> Function:
     return _compiled(function, allocates=True)
 
 
-def unlocked_kernel(function: Function) -> Function:
-    """As `kernel`, for what takes long: other threads run Python code meanwhile."""
-    return _compiled(function, allocates=False, unlocked=True)
-
-
-def _compiled(function: Function, *, allocates: bool, unlocked: bool = False) -> Function:
+def _compiled(function: Function, *, allocates: bool) -> Function:
     hold_interrupts()
     try:
-        dispatcher: Function = njit(cache=True, _nrt=allocates, nogil=unlocked)(function)
+        dispatcher: Function = njit(cache=True, _nrt=allocates)(function)
     except RuntimeError:  # no folder can be written to: compile anew in every process
-        dispatcher = njit(_nrt=allocates, nogil=unlocked)(function)
+        dispatcher = njit(_nrt=allocates)(function)
     cache: Any = getattr(dispatcher, "_cache", None)
     files = getattr(cache, "_cache_file", None)
     if files is not None:

@@ -13,12 +13,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from typing import IO, Final, Self
 
 import msgspec
 import numpy as np
 
+from inference.fused.page_file import PageMapping
 from inference.preparation import Preparation, PreparationRequest, Words
 from lob.errors import ArtifactError, InputError
 from serve.admin_access import TOKEN_VARIABLE
@@ -37,6 +39,8 @@ ANSWER_BYTES: Final = 16 * 1024 * 1024
 """More than any answer has besides its packed weights."""
 RECEIVED_A_TURN: Final = 64 * 1024
 """Bytes, for memory that was not touched before: some 0.05 ms. As many as come would take a millisecond."""
+PAGES_A_TURN: Final = 16
+"""Mapped where the weights come in a file."""
 _LAST_WORDS_BYTES: Final = 2_000
 
 _answers = msgspec.json.Decoder(Preparation | Refusal)
@@ -58,7 +62,8 @@ class ModelPreparer:
         """Have a model made ready. Answers what `inference.preparation.take` takes.
 
         Raises ArtifactError and InputError as `inference.preparation.prepare`, and ArtifactError where the
-        process cannot be started, or does not come to an answer, or not in time.
+        process cannot be started, or does not come to an answer, or not in time, and where what it answers
+        cannot be taken over.
         """
         line = msgspec.json.encode(request) + b"\n"
         reason = "nothing is made ready any more"
@@ -175,17 +180,49 @@ class Worker:
         leave_spare_cores_to(self.process.pid)
         await self._turns.give_way()
         await asyncio.get_running_loop().sock_sendall(self._channel, line)
-        size = bytearray(SIZE_BYTES)
-        await self._receive(memoryview(size))
-        text = bytearray(_answer_bytes(size))
-        await self._receive(memoryview(text))
-        answer = _answers.decode(text)
-        if isinstance(answer, Refusal):
-            return answer, _NO_WORDS
-        await self._turns.give_way()
-        words = answer.room()
-        await self._receive(words.view(np.uint8).data)
-        return answer, words
+        with ExitStack() as came:
+            size, descriptors = await self._receive_size()
+            for descriptor in descriptors:
+                came.callback(os.close, descriptor)
+            text = bytearray(_answer_bytes(size))
+            await self._receive(memoryview(text))
+            answer = _answers.decode(text)
+            if isinstance(answer, Refusal):
+                return answer, _NO_WORDS
+            await self._turns.give_way()
+            if answer.pages:
+                return answer, await self._mapped(answer, descriptors)
+            words = answer.room()
+            await self._receive(words.view(np.uint8).data)
+            return answer, words
+
+    async def _receive_size(self) -> tuple[bytes, list[int]]:
+        """What an answer begins with, and the descriptors that come with it; EOFError where none comes."""
+        loop, readable = asyncio.get_running_loop(), asyncio.Event()
+        loop.add_reader(self._channel, readable.set)
+        try:
+            await readable.wait()
+        finally:
+            loop.remove_reader(self._channel)
+        size, descriptors, _, _ = socket.recv_fds(self._channel, SIZE_BYTES, 1)
+        if len(size) < SIZE_BYTES:
+            raise EOFError
+        return size, descriptors
+
+    async def _mapped(self, answer: Preparation, descriptors: Sequence[int]) -> Words:
+        """The weights of `answer` on their pages; raises ArtifactError where they cannot be mapped here."""
+        memory = f"model {answer.manifest.name}: the memory of its weights"
+        if not descriptors:  # the system drops what it has no number for
+            raise ArtifactError(f"{memory} did not come: too many files are open")
+        try:
+            mapping = PageMapping(descriptors[0], answer.pages)
+            while mapping.map_next(PAGES_A_TURN):
+                await self._turns.give_way()
+        except OSError as error:
+            raise ArtifactError(f"{memory} cannot be mapped: {error.strerror}") from error
+        if mapping.words.size < answer.word_count:
+            raise msgspec.ValidationError(f"{mapping.words.size} words came of {answer.word_count}")
+        return mapping.words[: answer.word_count]
 
     async def _receive(self, room: memoryview) -> None:
         """Fill `room`, of bytes; raises EOFError where the process ends before."""
@@ -222,7 +259,7 @@ class Worker:
         return code
 
 
-def _answer_bytes(size: bytearray) -> int:
+def _answer_bytes(size: bytes) -> int:
     count = int.from_bytes(size, "little")
     if count > ANSWER_BYTES:
         raise msgspec.DecodeError(f"an answer of {count} bytes came, {ANSWER_BYTES} are allowed")

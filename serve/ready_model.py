@@ -2,10 +2,9 @@
 
 Nearly all of it happens in a process of its own (`serve.model_preparer`). What is left here is to take the
 packed weights, and some rows with them: on the event loop, a step of a fraction of a millisecond a turn. Only
-what takes longer than that is done on a thread: opening a session of onnxruntime, loading kernels that this
-process has not run yet, and the search for pages of the cache. Python code on a thread gives the lock of the
-interpreter back when asked only after `sys.getswitchinterval()`, 5 ms by default; while that thread runs it
-is `TURN_S`.
+what takes longer than that is done on a thread: opening a session of onnxruntime, and loading kernels that
+this process has not run yet. Python code on a thread gives the lock of the interpreter back when asked only
+after `sys.getswitchinterval()`, 5 ms by default; while that thread runs it is `TURN_S`.
 """
 
 import asyncio
@@ -20,7 +19,6 @@ from inference.artifact import Artifact
 from inference.engines.engine import Engine
 from inference.engines.fused import FusedEngine
 from inference.follower import require_window_of
-from inference.fused.page_placement import takes_a_search
 from inference.pipeline import Pipeline
 from inference.preparation import Preparation, PreparationRequest, Words, take
 from inference.rehearsal import REHEARSED_INSTRUMENT
@@ -118,7 +116,7 @@ class ModelSource:
         same = next((one.engine for one in loaded if one.artifact.sha256 == artifact.sha256), None)
         if same is not None:
             return same
-        if takes_a_search(words) or not any(_runs_as(one.engine, preparation) for one in loaded):
+        if not any(_runs_as(one.engine, preparation) for one in loaded):
             self._taking = asyncio.create_task(asyncio.to_thread(_taken_and_warm, preparation, words, rows))
             taken = await asyncio.shield(self._taking)
             self._taking = None

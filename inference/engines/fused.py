@@ -65,11 +65,13 @@ class FusedEngine:
     def of_packed(cls, artifact: Artifact, packed: PackedModel) -> Self:
         """An engine on weights that another one packed and checked, on this machine and by this program.
 
-        Nothing is checked again. Raises ArtifactError where the step does not compile here.
+        Nothing is checked again, and no pages are chosen. Raises ArtifactError where the step does not
+        compile here.
         """
         engine = cls.__new__(cls)
-        engine._adopt(load_model(packed.sizes, packed.precision, packed.words), artifact)
-        engine._description = {**packed.description, "pages": _pages(engine._model)}
+        model = load_model(packed.sizes, packed.precision, packed.words, choose_pages=False)
+        engine._adopt(model, artifact)
+        engine._description = packed.description
         return engine
 
     def packed(self) -> PackedModel:
@@ -79,6 +81,7 @@ class FusedEngine:
             precision=self._model.precision,
             words=self._params,
             description=self._description,
+            pages=self._model.pages,
         )
 
     def push(self, row: Row) -> Logits | None:
@@ -204,7 +207,7 @@ def _describe(
         "byte_products": byte_products(),
         "jit": "off" if numba.config.DISABLE_JIT else "on",
         "packed_bytes": model.params.nbytes,
-        "pages": _pages(model),
+        "pages": "as they came" if model.pages is None else "chosen",
         "probe_rows": probe_rows_taken,
         "probe_difference": f"{difference:.2e}",
         "tolerance": f"{TOLERANCES[model.precision]:g}",
@@ -212,7 +215,3 @@ def _describe(
         "numba": numba.__version__,
         "numpy": np.__version__,
     }
-
-
-def _pages(model: LoadedModel) -> str:
-    return "chosen" if model.pages_chosen else "as they came"

@@ -12,7 +12,7 @@ from inference.engines.ort_session import read_graph
 from inference.fused.compiled_step import Step, compiled_step
 from inference.fused.model_weights import ModelWeights, model_weights
 from inference.fused.packing import aligned_words
-from inference.fused.page_placement import place_pages
+from inference.fused.page_placement import ChosenPages, place_pages
 from inference.fused.processor import unsupported_reason
 from inference.fused.sizes import KernelSizes, ModelSizes, kernel_sizes
 from inference.fused.weight_format import weight_format
@@ -30,7 +30,8 @@ class LoadedModel:
     precision: str
     sizes: KernelSizes
     params: Words
-    pages_chosen: bool
+    pages: ChosenPages | None
+    """Where `params` lie on chosen pages; None where they lie as they came."""
     step: Step
 
     def new_state(self) -> Words:
@@ -63,21 +64,23 @@ def fused_weights(artifact: Artifact) -> ModelWeights:
     return weights
 
 
-def load_model(model_sizes: ModelSizes, precision: str, packed: Words) -> LoadedModel:
+def load_model(
+    model_sizes: ModelSizes, precision: str, packed: Words, *, choose_pages: bool = True
+) -> LoadedModel:
     """The model of these sizes with the weights `packed` as `precision`; its step compiled and called once.
 
-    `packed` begin on a page. Raises ArtifactError where the kernel does not compile here, InputError for an
-    unknown precision.
+    `packed` begin on a page; with `choose_pages` they are copied to others where that helps, which takes some
+    0.3 s. Raises ArtifactError where the kernel does not compile here, InputError for an unknown precision.
     """
     sizes = kernel_sizes(model_sizes, weight_format(precision))
     step = compiled_step(sizes)
-    params = place_pages(packed)
+    pages = place_pages(packed) if choose_pages else None
     loaded = LoadedModel(
         model_sizes=model_sizes,
         precision=precision,
         sizes=sizes,
-        params=params,
-        pages_chosen=params is not packed,
+        params=packed if pages is None else pages.words,
+        pages=pages,
         step=step,
     )
     row = np.zeros(sizes.features, np.float32)

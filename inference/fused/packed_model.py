@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from inference.engines.engine import Description
+from inference.fused.page_placement import ChosenPages
 from inference.fused.sizes import ModelSizes
 
 
@@ -20,3 +21,5 @@ class PackedModel:
     precision: str
     words: npt.NDArray[np.float32]
     description: Description
+    pages: ChosenPages | None = None
+    """Where `words` lie on chosen pages that this process can hand on."""

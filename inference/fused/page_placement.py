@@ -4,16 +4,17 @@ A page's physical address decides which lines of that cache it may take, and the
 chance. Weights that would just fit then do not: some groups of lines get more pages than they have room for,
 and each step fetches those from the third level. Physical addresses are hidden, so pages are chosen by what
 reading them takes: a pool of twice as many is swept in the order of a step, slow pages are exchanged for
-others of the pool, and an exchange stays if the sweep got faster. The chosen pages are then moved (`mremap`)
-to consecutive addresses. Nothing of this changes a number; where it is not to be had the weights stay as they
-are. Source of the idea: Kessler and Hill, "Page placement algorithms for large real-indexed caches" (1992).
+others of the pool, and an exchange stays if the sweep got faster. The chosen pages are then mapped to
+consecutive addresses, here or in another process. Nothing of this changes a number; where it is not to be had
+the weights stay as they are. Source of the idea: Kessler and Hill, "Page placement algorithms for large
+real-indexed caches" (1992).
 """
 
-import ctypes
-import mmap
+import os
 import platform
 import sys
 import time
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Final, TypeAlias
@@ -24,11 +25,12 @@ from numba import config
 
 from inference.fused.cycle_counter import cycle_count
 from inference.fused.lanes import Words, add, load, store
-from lob.kernel import unlocked_kernel
+from inference.fused.packing import PAGE_BYTES
+from inference.fused.page_file import PageFile, PageMapping
+from lob.kernel import kernel
 
 Pages: TypeAlias = npt.NDArray[np.int64]
 
-PAGE_BYTES: Final = 4096
 PAGE_WORDS: Final = PAGE_BYTES // 4
 BUDGET_S: Final = 0.3
 """The search ends after so long, whatever it has found."""
@@ -36,36 +38,53 @@ BUDGET_S: Final = 0.3
 _SECOND_LEVEL = Path("/sys/devices/system/cpu/cpu0/cache/index2/size")
 _SMALLEST_SHARE, _LARGEST_SHARE = 0.5, 1.0  # of the cache: less fits anyhow, more never does
 _POOL_FACTOR = 2
-_PAGES_A_TURN, _PAUSE_S = 16, 0.000_1  # all at once would keep other threads from Python for a millisecond
 _ROUNDS = 10  # sweeps that one measurement takes its medians of
 _LARGEST_EXCHANGE = 16  # pages
 _REMEASURED_EVERY = 16  # exchanges: what else runs on the machine changes what a sweep takes
-_MREMAP_MAYMOVE, _MREMAP_FIXED, _MREMAP_DONTUNMAP = 1, 2, 4
 _SEED = 44
 
 
-def place_pages(words: Words, budget_s: float = BUDGET_S) -> Words:
-    """`words` copied to pages that stay in the cache together; `words` itself where that does not help.
+@dataclass(frozen=True, kw_only=True)
+class ChosenPages:
+    """Words on pages that stay in the cache together."""
+
+    words: Words
+    file: PageFile
+    """The file the pages are of, for whoever maps them in another process."""
+    order: tuple[int, ...]
+    """The pages of the file, in the order in which they hold the words."""
+
+
+def place_pages(words: Words, budget_s: float = BUDGET_S) -> ChosenPages | None:
+    """A copy of `words` on pages that stay in the cache together; None where that does not help.
 
     `words` begin on a page. It can help on Linux and x86-64, where they take between half and all of the
-    second-level cache. Takes `budget_s` and some. The memory is given back with the last array that sees it.
+    second-level cache. Takes `budget_s` and some.
     """
-    if not takes_a_search(words):
-        return words
+    if not _takes_a_search(words):
+        return None
     count = -(-words.nbytes // PAGE_BYTES)
-    pool = _private_pages(_POOL_FACTOR * count)
-    chosen = _choose_pages(np.frombuffer(pool, np.float32), count, budget_s)
-    placed = _gather(pool, chosen)
-    if placed is None:
-        return words
-    placed[: words.size] = words
+    try:
+        file = PageFile(_POOL_FACTOR * count)
+        pool = np.frombuffer(file.pool(), np.float32)
+        pool[::PAGE_WORDS] = 0.0  # a page exists once it is written to
+        order = _choose_pages(pool, count, budget_s).tolist()
+        del pool
+        file.keep_only(order)
+        mapping = PageMapping(file.descriptor, order)
+        mapping.map_next(count)
+    except OSError:  # no room, or not allowed
+        return None
+    placed = mapping.words[: words.size]
+    placed[:] = words
     before = _cycles_of(words, np.arange(words.size // PAGE_WORDS))  # whole pages only
     after = _cycles_of(placed, np.arange(words.size // PAGE_WORDS))
-    return placed[: words.size] if after.sum() < before.sum() else words
+    if after.sum() >= before.sum():
+        return None
+    return ChosenPages(words=placed, file=file, order=tuple(order))
 
 
-def takes_a_search(words: Words) -> bool:
-    """Whether `place_pages` searches for `words`, for as long as its budget says."""
+def _takes_a_search(words: Words) -> bool:
     share = words.nbytes / second_level_bytes() if second_level_bytes() else 0.0
     return _SMALLEST_SHARE < share <= _LARGEST_SHARE and _supported()
 
@@ -80,19 +99,8 @@ def second_level_bytes() -> int:
 
 
 def _supported() -> bool:
-    return sys.platform == "linux" and platform.machine() == "x86_64" and not config.DISABLE_JIT
-
-
-def _private_pages(count: int) -> mmap.mmap:
-    """`count` zero pages of their own: huge ones could not be exchanged one by one."""
-    pages = mmap.mmap(-1, count * PAGE_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    if hasattr(mmap, "MADV_NOHUGEPAGE"):
-        pages.madvise(mmap.MADV_NOHUGEPAGE)
-    first_bytes = np.frombuffer(pages, np.uint8)[::PAGE_BYTES]
-    for first in range(0, count, _PAGES_A_TURN):
-        first_bytes[first : first + _PAGES_A_TURN] = 0  # a page exists once it is written to
-        time.sleep(_PAUSE_S)
-    return pages
+    on_linux = sys.platform == "linux" and hasattr(os, "memfd_create")
+    return on_linux and platform.machine() == "x86_64" and not config.DISABLE_JIT
 
 
 def _choose_pages(pool: Words, count: int, budget_s: float) -> Pages:
@@ -130,25 +138,7 @@ def _cycles_of(pool: Words, order: Pages) -> npt.NDArray[np.float64]:
     return medians
 
 
-def _gather(pool: mmap.mmap, order: Pages) -> Words | None:
-    """The pages of `order` moved out of `pool` to consecutive addresses; None where the system refuses."""
-    remap = ctypes.CDLL(None, use_errno=True).mremap
-    remap.restype = ctypes.c_void_p
-    remap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t, ctypes.c_int, ctypes.c_void_p)
-    target = mmap.mmap(-1, order.size * PAGE_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    words = np.frombuffer(target, np.float32)
-    source_at, target_at = np.frombuffer(pool, np.uint8).ctypes.data, words.ctypes.data
-    # Without DONTUNMAP the pool would have holes, in which another thread's memory might come to lie
-    # before the pool is given back.
-    flags = _MREMAP_MAYMOVE | _MREMAP_FIXED | _MREMAP_DONTUNMAP
-    for place, page in enumerate(order.tolist()):
-        to = target_at + place * PAGE_BYTES
-        if remap(source_at + page * PAGE_BYTES, PAGE_BYTES, PAGE_BYTES, flags, to) != to:
-            return None
-    return words
-
-
-@unlocked_kernel
+@kernel
 def _sweep(pool: Words, order: Pages, cycles: Pages, sink: Words) -> None:
     """Read the pages of `order` front to back, once for each row of `cycles` (rounds, pages)."""
     total = load(pool, 0)

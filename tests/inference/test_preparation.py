@@ -5,6 +5,7 @@ import pytest
 
 from inference.artifact import Artifact
 from inference.engines.engine import Description
+from inference.fused.packed_model import PackedModel
 from inference.pipeline import Pipeline
 from inference.preparation import Preparation, PreparationRequest, Words, prepare, take
 from inference.rehearsal import REHEARSED_INSTRUMENT, made_up_frames
@@ -32,11 +33,12 @@ def rows_of(artifact: Artifact) -> RowPath:
     return RowPath(make_decoder("bybit"), REHEARSED_INSTRUMENT, window_length=length, depth=50)
 
 
-def handed_over(preparation: Preparation, words: Words) -> tuple[Preparation, Words]:
+def handed_over(preparation: Preparation, packed: PackedModel | None) -> tuple[Preparation, Words]:
     """As one that came through a pipe."""
     came = msgspec.json.decode(msgspec.json.encode(preparation), type=Preparation)
     room = came.room()
-    room[:] = words
+    if packed is not None:
+        room[:] = packed.words
     return came, room
 
 
@@ -109,7 +111,8 @@ def test_a_model_that_cannot_serve_is_refused(artifact: Artifact) -> None:
 
 
 def test_packed_weights_are_read_to_where_a_page_begins(artifact: Artifact) -> None:
-    preparation, words = prepare(request(artifact))
+    preparation, packed = prepare(request(artifact))
     room = preparation.room()
-    assert room.size == words.size > 0
+    assert packed is not None
+    assert room.size == preparation.word_count == packed.words.size > 0
     assert room.ctypes.data % 4096 == 0

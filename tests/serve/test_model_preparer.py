@@ -2,7 +2,9 @@
 
 import array
 import asyncio
+import errno
 import fcntl
+import gc
 import os
 import resource
 import signal
@@ -22,6 +24,7 @@ from lob.window import RingWindow
 from serve.admin_access import TOKEN_VARIABLE
 from serve.model_preparer import ModelPreparer
 from serve.turns import Turns
+from tests.serve.preparing_program import program_that, program_that_chooses_pages
 from tests.tiny_model import WINDOW_LENGTH
 
 pytestmark = [
@@ -73,13 +76,76 @@ async def test_a_model_is_made_ready_by_another_process_and_the_next_by_the_same
     preparation, words = await preparer.prepare(asked)
     child = pid(preparer)
     assert child != os.getpid()
-    own, own_words = prepare(asked)
+    own, packed = prepare(asked)
     assert preparation == own
-    assert words.tobytes() == own_words.tobytes()
+    assert packed is not None
+    assert words.tobytes() == packed.words.tobytes()
     assert take(preparation, words, RingWindow(WINDOW_LENGTH, 44)).name == "fused"
     preparation, words = await preparer.prepare(msgspec.structs.replace(asked, engine="ort-step"))
     assert (preparation.sizes, words.size) == (None, 0)
     assert pid(preparer) == child
+
+
+NAME_IN_MEMORY = "memfd:mambalob-weights"
+
+
+def mapped_pages() -> int:
+    """Mappings that this process has of files that weights lie in."""
+    return Path("/proc/self/maps").read_text().count(NAME_IN_MEMORY)
+
+
+def open_page_files() -> int:
+    links = [link for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]  # not the listing's own
+    return sum(NAME_IN_MEMORY in str(link.readlink()) for link in links)
+
+
+async def test_weights_whose_pages_were_chosen_are_taken_over_where_they_lie(
+    preparer: ModelPreparer, asked: PreparationRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, packed = prepare(asked)
+    assert packed is not None
+    assert own.pages == ()
+    with monkeypatch.context() as context:
+        context.setattr("serve.model_preparer.sys.executable", program_that_chooses_pages(tmp_path))
+        preparation, words = await preparer.prepare(asked)
+    assert preparation.description["pages"] == "chosen"
+    assert mapped_pages() == len(preparation.pages) > 0
+    assert open_page_files() == 0
+    os.kill(pid(preparer), signal.SIGKILL)
+    await preparer.close()
+    assert words.tobytes() == packed.words.tobytes()
+    engine = take(preparation, words, RingWindow(WINDOW_LENGTH, 44))
+    assert engine.describe() == {**packed.description, "pages": "chosen"}
+    del engine, words
+    gc.collect()
+    assert mapped_pages() == 0
+
+
+async def test_weights_that_cannot_be_taken_over_cost_that_model_alone(
+    preparer: ModelPreparer, asked: PreparationRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with monkeypatch.context() as context:
+        context.setattr("serve.model_preparer.sys.executable", program_that_chooses_pages(tmp_path))
+        await preparer.prepare(asked)
+        free = os.dup(0)  # the lowest there is
+        os.close(free)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
+        try:
+            with pytest.raises(ArtifactError, match=r"model tiny: .* too many files are open"):
+                await preparer.prepare(asked)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        with monkeypatch.context() as refusing:
+            refusing.setattr("inference.fused.page_file._map_page", _refuse)
+            with pytest.raises(ArtifactError, match=r"model tiny: .* cannot be mapped: Cannot allocate"):
+                await preparer.prepare(asked)
+        assert open_page_files() == 0
+        assert (await preparer.prepare(asked))[0].description["pages"] == "chosen"
+
+
+def _refuse(descriptor: int, page: int, address: int) -> None:
+    raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
 
 
 async def test_the_process_and_its_threads_run_when_nobody_else_wants_a_core(
@@ -119,14 +185,6 @@ async def test_a_process_that_is_killed_over_a_model_is_replaced_once(
     os.kill(child, signal.SIGKILL)
     assert (await asking)[0].artifact.name == "tiny"
     assert pid(preparer) != child
-
-
-def program_that(folder: Path, does: str) -> str:
-    """The path of a shell script that `does` something instead of preparing models."""
-    program = folder / "python"
-    program.write_text(f"#!/bin/sh\n{does}\n")
-    program.chmod(0o700)
-    return str(program)
 
 
 HALF = rb"""printf '\377\000\000\000{"type":"prepared","directory":"/hal'"""

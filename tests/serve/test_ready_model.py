@@ -10,7 +10,6 @@ import pytest
 import serve.ready_model
 from inference.artifact import Artifact
 from inference.engines.engine import Engine
-from inference.fused import page_placement
 from inference.preparation import Preparation, Words, take
 from inference.registry import load_model
 from inference.rehearsal import REHEARSED_INSTRUMENT
@@ -19,6 +18,7 @@ from lob.venues import make_decoder
 from lob.window import RingWindow
 from serve.ready_model import TURN_S, ModelSource, _warm
 from serve.turns import Turns
+from tests.serve.preparing_program import program_that_chooses_pages
 from tests.tiny_model import WINDOW_LENGTH
 
 pytestmark = pytest.mark.anyio
@@ -77,22 +77,23 @@ async def test_kernels_that_run_already_need_no_thread(versions_dir: Path, engin
     assert sys.getswitchinterval() == before
 
 
-@pytest.mark.skipif(not page_placement._supported(), reason="pages are moved on Linux and x86-64")
-async def test_pages_of_the_cache_are_searched_on_a_thread(
-    versions_dir: Path, taken: Taken, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.skipif(sys.platform != "linux", reason="files in memory are Linux' own")
+async def test_weights_whose_pages_were_chosen_need_no_thread(
+    versions_dir: Path, taken: Taken, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = rows_for("tiny@1", versions_dir)
     source = ModelSource(
         models_dir=versions_dir, engine="fused", precision="float32", venue="bybit", depth=50, turns=Turns()
     )
+    monkeypatch.setattr("serve.model_preparer.sys.executable", program_that_chooses_pages(tmp_path))
     try:
         first = (await source.ready("tiny@1", rows, []))["BTCUSDT"]
-        weights = int(first.engine.describe()["packed_bytes"])
-        monkeypatch.setattr(page_placement, "second_level_bytes", lambda: weights)  # they just fit
-        await source.ready("tiny@2", rows, [first])
+        second = (await source.ready("tiny@2", rows, [first]))["BTCUSDT"]
     finally:
         await source.close()
-    assert [thread is threading.current_thread() for thread, _ in taken] == [False, False]
+    own = threading.current_thread()
+    assert [thread is own for thread, _ in taken] == [False, True]  # the first one's kernels are new here
+    assert second.engine.describe()["pages"] == "chosen"
 
 
 async def test_a_thread_that_nobody_waits_for_any_more_is_the_only_one(

@@ -1,0 +1,101 @@
+"""Pages of a file in memory, in an order of their own: another process can map the very same ones.
+
+Which pages of a cache's lines an array takes is a matter of its physical pages, and those cannot be copied.
+So weights whose pages were chosen (`inference.fused.page_placement`) lie in a file that has no name; whoever
+is given its descriptor and the order of the pages maps them to consecutive addresses. Linux only.
+"""
+
+import ctypes
+import errno
+import mmap
+import os
+import weakref
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from inference.fused.lanes import Words
+from inference.fused.packing import PAGE_BYTES
+
+_NAME = "mambalob-weights"
+_MAP_FIXED = 0x10
+_NO_ADDRESS = ctypes.c_void_p(-1).value
+
+
+class PageFile:
+    """A file of so many zero pages, which takes memory where it is written to; closed when it is dropped."""
+
+    def __init__(self, count: int) -> None:
+        """Raises OSError where the system has no room or does not allow it."""
+        self.descriptor = os.memfd_create(_NAME, os.MFD_CLOEXEC)
+        weakref.finalize(self, os.close, self.descriptor)
+        os.ftruncate(self.descriptor, count * PAGE_BYTES)
+        self._count = count
+
+    def pool(self) -> mmap.mmap:
+        """All pages in the order of the file, none of them a huge one: those could not be told apart."""
+        pages = mmap.mmap(self.descriptor, self._count * PAGE_BYTES, flags=mmap.MAP_SHARED)
+        if hasattr(mmap, "MADV_NOHUGEPAGE"):
+            pages.madvise(mmap.MADV_NOHUGEPAGE)
+        return pages
+
+    def keep_only(self, order: Sequence[int]) -> None:
+        """Give the memory of all other pages back; they are zero from here on."""
+        pool = self.pool()
+        for page in sorted(set(range(self._count)) - set(order)):
+            pool.madvise(mmap.MADV_REMOVE, page * PAGE_BYTES, PAGE_BYTES)
+
+
+class PageMapping:
+    """Pages of a file one behind the other in this process, mapped some at a time.
+
+    The memory is given back with the last array that sees it; the descriptor is not needed any more then.
+    """
+
+    def __init__(self, descriptor: int, order: Sequence[int]) -> None:
+        """Raises OSError where the file has not all the pages, or no addresses are left."""
+        if (max(order, default=-1) + 1) * PAGE_BYTES > os.fstat(descriptor).st_size:
+            raise OSError(errno.EINVAL, "a page behind the end of its file")
+        room = mmap.mmap(-1, len(order) * PAGE_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        self.words: Words = np.frombuffer(room, np.float32)
+        """(pages * 1024,) float32, those that are not mapped yet zero."""
+        self._descriptor = descriptor
+        self._order = order
+        self._mapped = 0
+
+    def map_next(self, count: int) -> bool:
+        """Map `count` further pages, or what is left; answers whether some are left. Raises OSError."""
+        address = self.words.ctypes.data
+        end = min(self._mapped + count, len(self._order))
+        for place in range(self._mapped, end):
+            _map_page(self._descriptor, self._order[place], address + place * PAGE_BYTES)
+        self._mapped = end
+        return end < len(self._order)
+
+
+def _map_page(descriptor: int, page: int, address: int) -> None:
+    """Have `address`, which this process has reserved, stand for a page of the file."""
+    flags = mmap.MAP_SHARED | mmap.MAP_POPULATE | _MAP_FIXED
+    protection = mmap.PROT_READ | mmap.PROT_WRITE
+    mapped = _system_mmap()(address, PAGE_BYTES, protection, flags, descriptor, page * PAGE_BYTES)
+    if mapped == _NO_ADDRESS:
+        error = ctypes.get_errno()
+        raise OSError(error, os.strerror(error))
+
+
+@cache
+def _system_mmap() -> Any:
+    """The C library's `mmap`: Python's own does not say where."""
+    function = ctypes.CDLL(None, use_errno=True).mmap
+    function.restype = ctypes.c_void_p
+    function.argtypes = (
+        ctypes.c_void_p,
+        ctypes.c_size_t,
+        ctypes.c_int,
+        ctypes.c_int,
+        ctypes.c_int,
+        ctypes.c_long,
+    )
+    return function
