@@ -43,6 +43,8 @@ PAGES_A_TURN: Final = 16
 """Mapped where the weights come in a file."""
 _LAST_WORDS_BYTES: Final = 2_000
 
+_KEPT_FROM_CHILDREN: Final = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
+
 _answers = msgspec.json.Decoder(Preparation | Refusal)
 _errors_by_fault = {"artifact": ArtifactError, "input": InputError}
 _NO_WORDS: Words = np.empty(0, np.float32)
@@ -204,7 +206,7 @@ class Worker:
             await readable.wait()
         finally:
             loop.remove_reader(self._channel)
-        size, descriptors, _, _ = socket.recv_fds(self._channel, SIZE_BYTES, 1)
+        size, descriptors, _, _ = socket.recv_fds(self._channel, SIZE_BYTES, 1, _KEPT_FROM_CHILDREN)
         if len(size) < SIZE_BYTES:
             raise EOFError
         return size, descriptors

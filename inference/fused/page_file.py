@@ -1,8 +1,8 @@
 """Pages of a file in memory, in an order of their own: another process can map the very same ones.
 
-Which pages of a cache's lines an array takes is a matter of its physical pages, and those cannot be copied.
-So weights whose pages were chosen (`inference.fused.page_placement`) lie in a file that has no name; whoever
-is given its descriptor and the order of the pages maps them to consecutive addresses. Linux only.
+Which lines of a cache an array may take is a matter of its physical pages, and a copy would lie on others. So
+weights whose pages were chosen (`inference.fused.page_placement`) lie in a file that stands in no folder;
+whoever is given its descriptor and the order of the pages maps them to consecutive addresses. Linux only.
 """
 
 import ctypes
