@@ -79,9 +79,9 @@ def _mix(rounds: int, seed: int) -> int:
     """Five chains of three operations, `rounds` times; all are in the answer, so that none is left out."""
     a, b, c, d, e = seed, seed + 1, seed + 2, seed + 3, seed + 4
     for _ in range(rounds):
-        a = (a ^ (a << 13)) + 1
+        a = (a ^ (a >> 3)) + 1
         b = (b ^ (b >> 7)) + 3
-        c = (c ^ (c << 17)) + 5
-        d = (d ^ (d >> 11)) + 7
-        e = (e ^ (e << 5)) + 9
+        c = (c ^ (c >> 2)) + 5
+        d = (d ^ (d >> 5)) + 7
+        e = (e ^ (e >> 4)) + 9
     return a ^ b ^ c ^ d ^ e

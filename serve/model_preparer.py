@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from array import array
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from typing import IO, Final, Self
@@ -20,6 +21,7 @@ from typing import IO, Final, Self
 import msgspec
 import numpy as np
 
+from inference.fused.packing import PAGE_BYTES
 from inference.fused.page_file import PageMapping
 from inference.preparation import Preparation, PreparationRequest, Words
 from lob.errors import ArtifactError, InputError
@@ -40,7 +42,9 @@ ANSWER_BYTES: Final = 16 * 1024 * 1024
 RECEIVED_A_TURN: Final = 64 * 1024
 """Bytes, for memory that was not touched before: some 0.05 ms. As many as come would take a millisecond."""
 PAGES_A_TURN: Final = 16
-"""Mapped where the weights come in a file."""
+"""Mapped where the weights lie in a file: some 0.1 ms."""
+WORD_BYTES: Final = 4
+DESCRIPTOR_BYTES: Final = 4
 _LAST_WORDS_BYTES: Final = 2_000
 
 _KEPT_FROM_CHILDREN: Final = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
@@ -123,6 +127,7 @@ class Worker:
         self.process = process
         self.took_too_long = False
         """Whether it was killed for that."""
+        self._given_up = False
         self._channel = channel
         self._errors = errors
         self._opened = opened
@@ -155,7 +160,7 @@ class Worker:
 
     def has_ended(self) -> bool:
         """Whether it cannot be asked any more."""
-        return self.process.poll() is not None
+        return self._given_up or self.process.poll() is not None
 
     async def ask(self, line: bytes, timeout_s: float) -> tuple[Preparation | Refusal | None, Words]:
         """What answers `line`, and the packed weights with it; None where the process ended or was killed.
@@ -174,6 +179,7 @@ class Worker:
         except (msgspec.MsgspecError, UnicodeDecodeError):
             self.process.kill()
         except BaseException:  # or what is left of its answer would begin the next one's
+            self._given_up = True  # its end may be seen only after the next request
             self.process.kill()
             raise
         return None, _NO_WORDS
@@ -183,7 +189,8 @@ class Worker:
         await self._turns.give_way()
         await asyncio.get_running_loop().sock_sendall(self._channel, line)
         with ExitStack() as came:
-            size, descriptors = await self._receive_size()
+            size = bytearray(SIZE_BYTES)
+            descriptors = await self._receive_first(size)
             for descriptor in descriptors:
                 came.callback(os.close, descriptor)
             text = bytearray(_answer_bytes(size))
@@ -198,32 +205,43 @@ class Worker:
             await self._receive(words.view(np.uint8).data)
             return answer, words
 
-    async def _receive_size(self) -> tuple[bytes, list[int]]:
-        """What an answer begins with, and the descriptors that come with it; EOFError where none comes."""
+    async def _receive_first(self, room: bytearray) -> list[int]:
+        """Fill `room` with what an answer begins with; the descriptors that come with it, which are open."""
         loop, readable = asyncio.get_running_loop(), asyncio.Event()
         loop.add_reader(self._channel, readable.set)
         try:
             await readable.wait()
         finally:
             loop.remove_reader(self._channel)
-        size, descriptors, _, _ = socket.recv_fds(self._channel, SIZE_BYTES, 1, _KEPT_FROM_CHILDREN)
-        if len(size) < SIZE_BYTES:
+        came, ancillary, _, _ = self._channel.recvmsg(
+            len(room), socket.CMSG_SPACE(DESCRIPTOR_BYTES), _KEPT_FROM_CHILDREN
+        )
+        descriptors = array("i")
+        for level, kind, content in ancillary:
+            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+                descriptors.frombytes(content)
+        if len(came) < len(room):  # they are sent at once: it has ended, or is no process of ours
+            for descriptor in descriptors:
+                os.close(descriptor)
             raise EOFError
-        return size, descriptors
+        room[:] = came
+        return descriptors.tolist()
 
     async def _mapped(self, answer: Preparation, descriptors: Sequence[int]) -> Words:
         """The weights of `answer` on their pages; raises ArtifactError where they cannot be mapped here."""
         memory = f"model {answer.manifest.name}: the memory of its weights"
         if not descriptors:  # the system drops what it has no number for
-            raise ArtifactError(f"{memory} did not come: too many files are open")
+            raise ArtifactError(f"{memory} did not come; too many files may be open")
+        if len(answer.pages) * PAGE_BYTES < answer.word_count * WORD_BYTES:
+            raise ArtifactError(
+                f"{memory} has {len(answer.pages)} pages, too few for {answer.word_count} words"
+            )
         try:
             mapping = PageMapping(descriptors[0], answer.pages)
             while mapping.map_next(PAGES_A_TURN):
                 await self._turns.give_way()
         except OSError as error:
             raise ArtifactError(f"{memory} cannot be mapped: {error.strerror}") from error
-        if mapping.words.size < answer.word_count:
-            raise msgspec.ValidationError(f"{mapping.words.size} words came of {answer.word_count}")
         return mapping.words[: answer.word_count]
 
     async def _receive(self, room: memoryview) -> None:
@@ -261,7 +279,7 @@ class Worker:
         return code
 
 
-def _answer_bytes(size: bytes) -> int:
+def _answer_bytes(size: bytearray) -> int:
     count = int.from_bytes(size, "little")
     if count > ANSWER_BYTES:
         raise msgspec.DecodeError(f"an answer of {count} bytes came, {ANSWER_BYTES} are allowed")

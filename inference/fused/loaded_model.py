@@ -31,7 +31,7 @@ class LoadedModel:
     sizes: KernelSizes
     params: Words
     pages: ChosenPages | None
-    """Where `params` lie on chosen pages; None where they lie as they came."""
+    """Where `params` lie on pages that were chosen here; None for those that another process chose, too."""
     step: Step
 
     def new_state(self) -> Words:

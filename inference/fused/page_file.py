@@ -7,6 +7,7 @@ whoever is given its descriptor and the order of the pages maps them to consecut
 
 import ctypes
 import errno
+import fcntl
 import mmap
 import os
 import weakref
@@ -21,17 +22,23 @@ from inference.fused.packing import PAGE_BYTES
 
 _NAME = "mambalob-weights"
 _MAP_FIXED = 0x10
+_MFD_NOEXEC_SEAL = 8
+"""No program; some systems allow no others."""
 _NO_ADDRESS = ctypes.c_void_p(-1).value
 
 
 class PageFile:
-    """A file of so many zero pages, which takes memory where it is written to; closed when it is dropped."""
+    """A file of so many zero pages, which takes memory where it is written to; closed when it is dropped.
+
+    Its size is sealed: a process that reads a page behind the end of a file is ended by a signal.
+    """
 
     def __init__(self, count: int) -> None:
         """Raises OSError where the system has no room or does not allow it."""
-        self.descriptor = os.memfd_create(_NAME, os.MFD_CLOEXEC)
+        self.descriptor = _create_file()
         weakref.finalize(self, os.close, self.descriptor)
         os.ftruncate(self.descriptor, count * PAGE_BYTES)
+        fcntl.fcntl(self.descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW)
         self._count = count
 
     def pool(self) -> mmap.mmap:
@@ -55,9 +62,13 @@ class PageMapping:
     """
 
     def __init__(self, descriptor: int, order: Sequence[int]) -> None:
-        """Raises OSError where the file has not all the pages, or no addresses are left."""
-        if (max(order, default=-1) + 1) * PAGE_BYTES > os.fstat(descriptor).st_size:
-            raise OSError(errno.EINVAL, "a page behind the end of its file")
+        """Raises OSError where these are no pages of the file, or no addresses are left."""
+        pages = os.fstat(descriptor).st_size // PAGE_BYTES
+        if not order or min(order) < 0 or max(order) >= pages:
+            named = f"{min(order)} to {max(order)}" if order else "none"
+            raise OSError(errno.EINVAL, f"pages {named} came, the file has 0 to {pages - 1}")
+        if not fcntl.fcntl(descriptor, fcntl.F_GET_SEALS) & fcntl.F_SEAL_SHRINK:
+            raise OSError(errno.EINVAL, "the file may become shorter")
         room = mmap.mmap(-1, len(order) * PAGE_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         self.words: Words = np.frombuffer(room, np.float32)
         """(pages * 1024,) float32, those that are not mapped yet zero."""
@@ -75,6 +86,16 @@ class PageMapping:
         return end < len(self._order)
 
 
+def _create_file() -> int:
+    flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
+    try:
+        return os.memfd_create(_NAME, flags | _MFD_NOEXEC_SEAL)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # which a kernel says that does not know the last flag
+            raise
+        return os.memfd_create(_NAME, flags)
+
+
 def _map_page(descriptor: int, page: int, address: int) -> None:
     """Have `address`, which this process has reserved, stand for a page of the file."""
     flags = mmap.MAP_SHARED | mmap.MAP_POPULATE | _MAP_FIXED
@@ -87,8 +108,11 @@ def _map_page(descriptor: int, page: int, address: int) -> None:
 
 @cache
 def _system_mmap() -> Any:
-    """The C library's `mmap`: Python's own does not say where."""
-    function = ctypes.CDLL(None, use_errno=True).mmap
+    """The C library's `mmap`: Python's own does not say where.
+
+    Called with the interpreter's lock kept: whoever gives it away for a microsecond waits for it after that.
+    """
+    function = ctypes.PyDLL(None, use_errno=True).mmap
     function.restype = ctypes.c_void_p
     function.argtypes = (
         ctypes.c_void_p,

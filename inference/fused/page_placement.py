@@ -50,7 +50,7 @@ class ChosenPages:
 
     words: Words
     file: PageFile
-    """The file the pages are of, for whoever maps them in another process."""
+    """The file the pages are of, for whoever maps them in another process; open as long as this lives."""
     order: tuple[int, ...]
     """The pages of the file, in the order in which they hold the words."""
 
@@ -68,7 +68,8 @@ def place_pages(words: Words, budget_s: float = BUDGET_S) -> ChosenPages | None:
         file = PageFile(_POOL_FACTOR * count)
         pool = np.frombuffer(file.pool(), np.float32)
         pool[::PAGE_WORDS] = 0.0  # a page exists once it is written to
-        order = _choose_pages(pool, count, budget_s).tolist()
+        # Which pages are read together matters, not which first; neighbours become one mapping.
+        order = sorted(_choose_pages(pool, count, budget_s).tolist())
         del pool
         file.keep_only(order)
         mapping = PageMapping(file.descriptor, order)

@@ -7,21 +7,14 @@ from bench.harness import Measured
 
 
 def plain_mix(rounds: int, seed: int) -> int:
-    """The same chains in Python's integers, cut to 64 bits."""
-    chains = [seed + place for place in range(5)]
-    for _ in range(rounds):
-        for place, (shift, step) in enumerate(((13, 1), (-7, 3), (17, 5), (-11, 7), (5, 9))):
-            one = chains[place]
-            shifted = signed(one << shift) if shift > 0 else one >> -shift
-            chains[place] = signed((one ^ shifted) + step)
+    """The chains one after the other."""
     total = 0
-    for one in chains:
+    for place, (shift, step) in enumerate(((3, 1), (7, 3), (2, 5), (5, 7), (4, 9))):
+        one = seed + place
+        for _ in range(rounds):
+            one = (one ^ (one >> shift)) + step
         total ^= one
-    return signed(total)
-
-
-def signed(number: int) -> int:
-    return (number + 2**63) % 2**64 - 2**63
+    return total
 
 
 def test_the_numbers_are_computed_and_not_left_out() -> None:

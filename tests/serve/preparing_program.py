@@ -4,6 +4,8 @@ import sys
 from pathlib import Path
 
 ON_CHOSEN_PAGES = """
+import sys
+
 from inference.fused import loaded_model
 from inference.fused.page_file import PageFile, PageMapping
 from inference.fused.page_placement import ChosenPages
@@ -17,7 +19,8 @@ def place_pages(words):
     mapping = PageMapping(file.descriptor, order)
     mapping.map_next(count)
     mapping.words[: words.size] = words
-    return ChosenPages(words=mapping.words[: words.size], file=file, order=order)
+    told = order[: count - int(sys.argv[1])]
+    return ChosenPages(words=mapping.words[: words.size], file=file, order=told)
 
 
 loaded_model.place_pages = place_pages
@@ -33,8 +36,11 @@ def program_that(folder: Path, does: str) -> str:
     return str(program)
 
 
-def program_that_chooses_pages(folder: Path) -> str:
-    """One that makes models ready on the pages of a file, from the last one on, whatever the cache's size."""
+def program_that_chooses_pages(folder: Path, leaves_out: int = 0) -> str:
+    """One that makes models ready on the pages of a file, from the last one on, whatever the cache's size.
+
+    So many of the last pages it does not tell of.
+    """
     source = folder / "on_chosen_pages.py"
     source.write_text(ON_CHOSEN_PAGES)
-    return program_that(folder, f"exec '{sys.executable}' -P '{source}'")
+    return program_that(folder, f"exec '{sys.executable}' -P '{source}' {leaves_out}")

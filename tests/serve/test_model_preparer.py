@@ -11,6 +11,7 @@ import signal
 import socket
 import sys
 import termios
+import time
 from asyncio import Task
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -132,7 +133,7 @@ async def test_weights_that_cannot_be_taken_over_cost_that_model_alone(
         os.close(free)
         resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
         try:
-            with pytest.raises(ArtifactError, match=r"model tiny: .* too many files are open"):
+            with pytest.raises(ArtifactError, match=r"model tiny: .* too many files may be open"):
                 await preparer.prepare(asked)
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
@@ -142,6 +143,31 @@ async def test_weights_that_cannot_be_taken_over_cost_that_model_alone(
                 await preparer.prepare(asked)
         assert open_page_files() == 0
         assert (await preparer.prepare(asked))[0].description["pages"] == "chosen"
+
+
+async def test_weights_on_too_few_pages_are_refused(
+    preparer: ModelPreparer, asked: PreparationRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = program_that_chooses_pages(tmp_path, leaves_out=1)
+    monkeypatch.setattr("serve.model_preparer.sys.executable", program)
+    with pytest.raises(ArtifactError, match=r"model tiny: .* pages, too few for \d+ words"):
+        await preparer.prepare(asked)
+    assert open_page_files() == mapped_pages() == 0
+
+
+async def test_a_descriptor_with_half_an_answer_is_closed(
+    preparer: ModelPreparer, asked: PreparationRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = (
+        "import socket; from inference.fused.page_file import PageFile; file = PageFile(1);"
+        "channel = socket.socket(fileno=0); socket.send_fds(channel, [b'12'], [file.descriptor]);"
+        "channel.shutdown(socket.SHUT_WR); channel.recv(10_000)"
+    )
+    program = program_that(tmp_path, f"exec '{sys.executable}' -P -c \"{source}\"")
+    monkeypatch.setattr("serve.model_preparer.sys.executable", program)
+    with pytest.raises(ArtifactError, match="model tiny: the process that makes it ready ended with code 0"):
+        await preparer.prepare(asked)
+    assert open_page_files() == 0
 
 
 def _refuse(descriptor: int, page: int, address: int) -> None:
@@ -271,6 +297,27 @@ async def test_an_answer_that_nobody_waits_for_any_more_is_not_the_next_ones(
     await preparer.prepare(asked)
     child = pid(preparer)
     asking = await begin(preparer, msgspec.structs.replace(asked, engine="ort-step"))
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    preparation, _ = await preparer.prepare(asked)
+    assert preparation.description["engine"] == "fused"
+    assert pid(preparer) != child
+
+
+async def test_an_answer_that_has_come_when_it_is_given_up_is_not_the_next_ones(
+    preparer: ModelPreparer, asked: PreparationRequest
+) -> None:
+    await preparer.prepare(asked)
+    child = pid(preparer)
+    asking = await begin(preparer, msgspec.structs.replace(asked, engine="ort-step"))
+    os.kill(child, signal.SIGCONT)
+    assert preparer._worker is not None
+    came = array.array("i", [0])
+    with socket.socket(fileno=os.dup(preparer._worker._channel.fileno())) as channel:
+        while not came[0]:
+            time.sleep(0.001)  # the loop must not read it
+            fcntl.ioctl(channel, termios.FIONREAD, came)
     asking.cancel()
     with pytest.raises(asyncio.CancelledError):
         await asking

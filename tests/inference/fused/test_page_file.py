@@ -1,5 +1,6 @@
 """Pages of a file in memory: mapped in any order, shared, and given back."""
 
+import errno
 import gc
 import os
 import subprocess
@@ -97,10 +98,43 @@ def test_memory_and_file_go_back_with_the_last_that_sees_them() -> None:
     assert mappings_within(first, size) == 0
 
 
-def test_pages_that_the_file_has_not_are_refused() -> None:
+@pytest.mark.parametrize(
+    ("order", "named"), [([3, 4], "3 to 4"), ([-1, 2], "-1 to 2"), ([-(2**52)], "-4503"), ([], "none")]
+)
+def test_pages_that_the_file_has_not_are_refused(order: list[int], named: str) -> None:
     file = PageFile(4)
-    with pytest.raises(OSError, match="a page behind the end of its file"):
-        PageMapping(file.descriptor, [3, 4])
+    with pytest.raises(OSError, match=rf"pages {named}.* came, the file has 0 to 3"):
+        PageMapping(file.descriptor, order)
+
+
+def test_a_file_keeps_its_size_and_one_that_might_not_is_refused() -> None:
+    file = PageFile(4)
+    for size in (0, 5 * PAGE_BYTES):
+        with pytest.raises(PermissionError):
+            os.ftruncate(file.descriptor, size)
+    other = os.memfd_create("other", os.MFD_ALLOW_SEALING)
+    try:
+        os.ftruncate(other, PAGE_BYTES)
+        with pytest.raises(OSError, match="the file may become shorter"):
+            PageMapping(other, [0])
+    finally:
+        os.close(other)
+
+
+def test_a_kernel_that_does_not_know_a_flag_makes_the_file_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    make, asked = os.memfd_create, list[int]()
+
+    def of_old(name: str, flags: int) -> int:
+        asked.append(flags)
+        if flags & 8:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        return make(name, flags)
+
+    monkeypatch.setattr(os, "memfd_create", of_old)
+    assert (mapped(numbered(2), [1])[::PAGE_WORDS] == [1]).all()
+    assert len(asked) == 2
 
 
 def test_a_page_that_cannot_be_mapped_is_an_error() -> None:

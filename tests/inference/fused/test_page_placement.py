@@ -18,8 +18,8 @@ from inference.fused.page_placement import place_pages
 CACHE_BYTES = 256 * 1024
 BUDGET_S = 0.05
 
-movable = pytest.mark.skipif(
-    not page_placement._supported(), reason="pages are moved on Linux and x86-64, by compiled code"
+choosable = pytest.mark.skipif(
+    not page_placement._supported(), reason="pages are chosen on Linux and x86-64, by compiled code"
 )
 
 
@@ -35,7 +35,7 @@ def random_words(count: int) -> Words:
     return words
 
 
-@movable
+@choosable
 @pytest.mark.usefixtures("small_cache")
 @pytest.mark.parametrize("count", [CACHE_BYTES // 8 + 16, 50_000, CACHE_BYTES // 4])
 def test_the_numbers_are_the_same_and_begin_on_a_page(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -62,7 +62,7 @@ def test_the_numbers_are_the_same_and_begin_on_a_page(count: int, monkeypatch: p
     assert not np.array_equal(words, placed)
 
 
-@movable
+@choosable
 def test_a_choice_is_of_different_pages_of_the_pool() -> None:
     pool = np.frombuffer(PageFile(40).pool(), np.float32)
     chosen = page_placement._choose_pages(pool, 20, BUDGET_S)
@@ -70,23 +70,33 @@ def test_a_choice_is_of_different_pages_of_the_pool() -> None:
     assert set(chosen.tolist()) <= set(range(40))
 
 
-@pytest.mark.usefixtures("small_cache")
+@pytest.fixture
+def no_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    def search(*_: object) -> page_placement.Pages:
+        raise AssertionError("no pages are to be chosen")
+
+    monkeypatch.setattr(page_placement, "_choose_pages", search)
+
+
+@pytest.mark.usefixtures("small_cache", "no_search")
 @pytest.mark.parametrize("count", [16, CACHE_BYTES // 8, CACHE_BYTES // 4 + 16])
 def test_words_of_which_all_or_none_fit_stay(count: int) -> None:
-    words = random_words(count)
-    assert place_pages(words, BUDGET_S) is None
+    assert place_pages(random_words(count), BUDGET_S) is None
 
 
-@pytest.mark.usefixtures("small_cache")
-def test_words_stay_where_pages_cannot_be_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("small_cache", "no_search")
+def test_words_stay_where_the_system_allows_no_file_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(*_: object) -> int:
         raise OSError(errno.EACCES, "not allowed")
 
-    words = random_words(50_000)
     monkeypatch.setattr(os, "memfd_create", refused, raising=False)
-    assert place_pages(words, BUDGET_S) is None
+    assert place_pages(random_words(50_000), BUDGET_S) is None
+
+
+@pytest.mark.usefixtures("small_cache", "no_search")
+def test_words_stay_on_other_systems(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(page_placement, "sys", SimpleNamespace(platform="darwin"))
-    assert place_pages(words, BUDGET_S) is None
+    assert place_pages(random_words(50_000), BUDGET_S) is None
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads what Linux says of its caches")
