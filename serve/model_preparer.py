@@ -190,9 +190,7 @@ class Worker:
         await asyncio.get_running_loop().sock_sendall(self._channel, line)
         with ExitStack() as came:
             size = bytearray(SIZE_BYTES)
-            descriptors = await self._receive_first(size)
-            for descriptor in descriptors:
-                came.callback(os.close, descriptor)
+            descriptors = await self._receive_first(size, came)
             text = bytearray(_answer_bytes(size))
             await self._receive(memoryview(text))
             answer = _answers.decode(text)
@@ -205,8 +203,11 @@ class Worker:
             await self._receive(words.view(np.uint8).data)
             return answer, words
 
-    async def _receive_first(self, room: bytearray) -> list[int]:
-        """Fill `room` with what an answer begins with; the descriptors that come with it, which are open."""
+    async def _receive_first(self, room: bytearray, opened: ExitStack) -> list[int]:
+        """Fill `room` with what an answer begins with; the descriptors that come with it.
+
+        `opened` closes them. Raises EOFError where the process ends before.
+        """
         loop, readable = asyncio.get_running_loop(), asyncio.Event()
         loop.add_reader(self._channel, readable.set)
         try:
@@ -220,9 +221,9 @@ class Worker:
         for level, kind, content in ancillary:
             if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
                 descriptors.frombytes(content)
-        if len(came) < len(room):  # they are sent at once: it has ended, or is no process of ours
-            for descriptor in descriptors:
-                os.close(descriptor)
+        for descriptor in descriptors:
+            opened.callback(os.close, descriptor)
+        if len(came) < len(room):  # it is sent at once
             raise EOFError
         room[:] = came
         return descriptors.tolist()
