@@ -27,7 +27,7 @@ from inference.preparation import Preparation, PreparationRequest, Words
 from lob.errors import ArtifactError, InputError
 from serve.admin_access import TOKEN_VARIABLE
 from serve.preparation_worker import SIZE_BYTES, Refusal
-from serve.process_scheduling import leave_spare_cores_to, let_give_way
+from serve.process_scheduling import keep_on, let_give_way, spare_cores, threads_of
 from serve.turns import Turns
 
 TIMEOUT_S: Final = 300.0
@@ -84,6 +84,7 @@ class ModelPreparer:
                     break
                 if worker is None:
                     break
+                await self._turns.give_way()
                 answer, words = await worker.ask(line, self._timeout_s)
                 if isinstance(answer, Preparation):
                     return answer, words
@@ -128,6 +129,8 @@ class Worker:
         self.took_too_long = False
         """Whether it was killed for that."""
         self._given_up = False
+        self._cores: frozenset[int] = frozenset()
+        """Where its threads were told to run last; those that they have started since run there as well."""
         self._channel = channel
         self._errors = errors
         self._opened = opened
@@ -185,7 +188,7 @@ class Worker:
         return None, _NO_WORDS
 
     async def _ask(self, line: bytes) -> tuple[Preparation | Refusal, Words]:
-        leave_spare_cores_to(self.process.pid)
+        await self._leave_cores()
         await self._turns.give_way()
         await asyncio.get_running_loop().sock_sendall(self._channel, line)
         with ExitStack() as came:
@@ -202,6 +205,16 @@ class Worker:
             words = answer.room()
             await self._receive(words.view(np.uint8).data)
             return answer, words
+
+    async def _leave_cores(self) -> None:
+        """Have it run where this process needs no core, one of its threads a turn."""
+        cores = spare_cores()
+        if not cores or cores == self._cores:
+            return
+        for thread in threads_of(self.process.pid):
+            await self._turns.give_way()
+            keep_on(thread, cores)
+        self._cores = cores
 
     async def _receive_first(self, room: bytearray, opened: ExitStack) -> list[int]:
         """Fill `room` with what an answer begins with; the descriptors that come with it.

@@ -5,15 +5,15 @@ core where it woke up, and such a turn lasts as long as a tick of the system's c
 wants the core never sleeps. Cores are chosen on Linux only.
 """
 
+import ctypes
 import os
+from collections.abc import Callable, Collection
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 LOWEST_PRIORITY = 19
 """The highest `nice` value."""
-
-_PROCESSOR = 36
-"""The core a thread ran on last, counted from the field behind its name (proc_pid_stat(5), number 39)."""
 
 
 def let_give_way(pid: int) -> None:
@@ -28,23 +28,39 @@ def let_give_way(pid: int) -> None:
         os.setpriority(os.PRIO_PROCESS, pid, LOWEST_PRIORITY)
 
 
-def leave_spare_cores_to(pid: int) -> None:
-    """Let all threads of process `pid` run on the cores that this process does not need.
+def spare_cores() -> frozenset[int]:
+    """The cores that this process does not need; empty where there are none or the system does not tell.
 
-    Where this process is kept on some of the machine's cores, these are the others; else all but the one on
-    which its main thread, the event loop's, ran last. Where that leaves none, where the process has ended,
-    and where the system does not allow it nothing is changed.
+    Where this process is kept on some of the machine's cores, these are the others; else all but the one that
+    the calling thread, the event loop's, runs on.
     """
-    if not hasattr(os, "sched_setaffinity"):
-        return
+    if not hasattr(os, "sched_getaffinity"):
+        return frozenset()
     own = os.sched_getaffinity(os.getpid())
     others = set(range(os.cpu_count() or 1)) - own
-    with suppress(OSError, ValueError, IndexError):  # the last two where /proc is not Linux' own
-        spare = others or own - {_last_core()}
-        for thread in Path(f"/proc/{pid}/task").iterdir():
-            os.sched_setaffinity(int(thread.name), spare)
+    return frozenset(others or own - {_own_core()})
 
 
-def _last_core() -> int:
-    fields = Path(f"/proc/{os.getpid()}/stat").read_text().rpartition(")")[2].split()
-    return int(fields[_PROCESSOR])
+def threads_of(pid: int) -> list[int]:
+    """The threads of process `pid`, the main one first; none where it has ended or there is no /proc."""
+    try:
+        return sorted(int(thread.name) for thread in Path(f"/proc/{pid}/task").iterdir())
+    except OSError:
+        return []
+
+
+def keep_on(thread: int, cores: Collection[int]) -> None:
+    """Let `thread`, and those that it starts later, run on `cores` alone; where that cannot be, nothing."""
+    with suppress(OSError, ValueError):  # it has ended, it is not allowed, there are no cores
+        os.sched_setaffinity(thread, cores)
+
+
+def _own_core() -> int:
+    return _sched_getcpu()()
+
+
+@cache
+def _sched_getcpu() -> Callable[[], int]:
+    """The C library's `sched_getcpu`, which Python does not offer."""
+    function: Callable[[], int] = ctypes.PyDLL(None).sched_getcpu
+    return function

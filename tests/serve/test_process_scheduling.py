@@ -1,6 +1,7 @@
 """Another process gives way to this one, and leaves the event loop's core alone."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -8,7 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from serve.process_scheduling import LOWEST_PRIORITY, _last_core, leave_spare_cores_to, let_give_way
+from serve.process_scheduling import (
+    LOWEST_PRIORITY,
+    _own_core,
+    keep_on,
+    let_give_way,
+    spare_cores,
+    threads_of,
+)
 
 pytestmark = pytest.mark.skipif(
     not hasattr(os, "sched_setaffinity") or len(os.sched_getaffinity(0)) < 2,
@@ -35,6 +43,11 @@ def own() -> Iterator[set[int]]:
     os.sched_setaffinity(0, cores)
 
 
+def leave_spare_cores_to(pid: int) -> None:
+    for thread in threads_of(pid):
+        keep_on(thread, spare_cores())
+
+
 def test_it_leaves_the_cores_that_this_process_is_kept_on(other: int, own: set[int]) -> None:
     kept = {min(own)}
     os.sched_setaffinity(0, kept)
@@ -51,7 +64,7 @@ def test_it_leaves_the_core_that_the_loop_ran_on_last(other: int, own: set[int])
         pytest.skip("this process is kept on some cores itself")
     for core in sorted(own)[:2]:  # the second time what was left out the first is there again
         os.sched_setaffinity(0, {core})  # which moves this thread there
-        assert _last_core() == core
+        assert _own_core() == core
         os.sched_setaffinity(0, own)
         leave_spare_cores_to(other)
         assert len(os.sched_getaffinity(other)) == len(own) - 1
@@ -63,8 +76,18 @@ def test_where_no_core_is_left_nothing_changes(
     monkeypatch.setattr("serve.process_scheduling.os.cpu_count", lambda: 1)
     os.sched_setaffinity(0, {0})
     before = os.sched_getaffinity(other)
+    assert spare_cores() == set()
     leave_spare_cores_to(other)
     assert os.sched_getaffinity(other) == before
+
+
+def test_a_process_that_has_ended_has_no_threads_to_move(other: int) -> None:
+    threads = threads_of(other)
+    assert threads[0] == other
+    os.kill(other, signal.SIGKILL)
+    os.waitpid(other, 0)
+    assert threads_of(other) == []
+    keep_on(other, spare_cores())
 
 
 def test_where_there_is_no_idle_policy_it_has_the_lowest_priority(
