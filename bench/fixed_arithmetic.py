@@ -3,8 +3,7 @@
 The same additions and shifts every time, no memory: left alone they take the same time at every call. What
 slows them slows every subject, whatever the system reports: a clock rate that sinks, or other work on the
 second hardware thread of the same core, which a virtual machine cannot see. Five chains that do not wait for
-each other fill the execution units, since these are what two threads of a core share: on a machine whose
-other thread was busy such calls took 1.35 times as long where a single chain took 1.1.
+each other fill the execution units: these are what two threads of a core share.
 """
 
 from collections.abc import Sequence

@@ -291,15 +291,19 @@ async def test_what_takes_too_long_is_given_up(asked: PreparationRequest) -> Non
     await hasty.close()
 
 
+async def give_up(asking: "Task[tuple[Preparation, Words]]") -> None:
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+
+
 async def test_an_answer_that_nobody_waits_for_any_more_is_not_the_next_ones(
     preparer: ModelPreparer, asked: PreparationRequest
 ) -> None:
     await preparer.prepare(asked)
     child = pid(preparer)
     asking = await begin(preparer, msgspec.structs.replace(asked, engine="ort-step"))
-    asking.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await asking
+    await give_up(asking)
     preparation, _ = await preparer.prepare(asked)
     assert preparation.description["engine"] == "fused"
     assert pid(preparer) != child
@@ -318,9 +322,7 @@ async def test_an_answer_that_has_come_when_it_is_given_up_is_not_the_next_ones(
         while not came[0]:
             time.sleep(0.001)  # the loop must not read it
             fcntl.ioctl(channel, termios.FIONREAD, came)
-    asking.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await asking
+    await give_up(asking)
     preparation, _ = await preparer.prepare(asked)
     assert preparation.description["engine"] == "fused"
     assert pid(preparer) != child
